@@ -1,0 +1,1 @@
+"""Evenbeat: group-robust distillation of cardiac cine MRI classifiers, audited scanner by scanner."""

@@ -1,0 +1,1 @@
+"""Per-scanner audits of predictions tables, with intervals that resample patients."""

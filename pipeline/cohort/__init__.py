@@ -1,0 +1,1 @@
+"""Raw folders of studies to one validated datalist."""

@@ -1,0 +1,1 @@
+"""Results by site and scanner: metrics, predictions tables, MLflow."""

@@ -1,0 +1,296 @@
+"""The predictions table: one row per study and model, the only thing an audit needs to know.
+
+Columns ``case_id, patient_id, site, vendor, scanner, field_strength_t, label, prob_<class>…, split, model``; others are
+kept. The order of the ``prob_`` columns is the order of the classes: with two, the second is the positive one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from pipeline.files import atomic_path
+
+PREFIX = "prob_"
+GROUP_COLUMNS = ("site", "vendor", "scanner")
+REQUIRED = ("case_id", "patient_id", *GROUP_COLUMNS, "field_strength_t", "label", "split", "model")
+TEXT = tuple(column for column in REQUIRED if column != "field_strength_t")
+SUM_TOLERANCE = 1e-3
+UNKNOWN = "unknown"
+
+
+class PredictionsError(ValueError):
+    """A predictions table that cannot be used; the message names column, row, value and remedy."""
+
+
+def predictions_frame(
+    records: Iterable[Mapping[str, Any]],
+    probabilities: ArrayLike,
+    classes: Sequence[str],
+    *,
+    split: str,
+    model: str,
+) -> pd.DataFrame:
+    """Build a table from what is known of each study and what one model said of it.
+
+    Args:
+        records: one per study, with ``case_id, patient_id, label`` (class name) and, where known, ``site, vendor,
+            scanner, field_strength_t``; absent or None counts as unknown. Other keys are left out.
+        probabilities: ``(n, C)``, each row summing to 1.
+        classes: ``C`` names, in the order of the columns.
+        split: e.g. ``test``.
+        model: e.g. ``teacher``.
+
+    Returns:
+        Validated table.
+
+    Raises:
+        PredictionsError: if the counts disagree or a value is not allowed.
+    """
+    listed, scores = list(records), np.asarray(probabilities, dtype=np.float64)
+    if scores.shape != (len(listed), len(classes)):
+        raise PredictionsError(
+            f"probabilities must be (studies, classes) = ({len(listed)}, {len(classes)}); got {scores.shape}; "
+            "pass one row per study and one column per class"
+        )
+    frame = pd.DataFrame({column: [record.get(column) for record in listed] for column in REQUIRED[:-2]})
+    for position, name in enumerate(classes):
+        frame[PREFIX + name] = scores[:, position]
+    return validate(frame.assign(split=split, model=model))
+
+
+def classes_of(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Class names, in the order of the ``prob_`` columns."""
+    return tuple(str(column).removeprefix(PREFIX) for column in frame.columns if str(column).startswith(PREFIX))
+
+
+def probabilities_of(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Probabilities ``(n, C)`` in the order of :func:`classes_of`."""
+    return frame[[PREFIX + name for name in classes_of(frame)]].to_numpy(dtype=np.float64)
+
+
+def labels_of(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Class indices ``(n,)`` in the order of :func:`classes_of`."""
+    codes = {name: code for code, name in enumerate(classes_of(frame))}
+    return np.array([codes[label] for label in frame["label"]], dtype=np.int64)
+
+
+def group_names(frame: pd.DataFrame, column: str) -> list[str]:
+    """Name of each row's group in words: ``GE``, ``1.5 T``, ``unknown``; several columns as ``vendor x label``.
+
+    Args:
+        frame: predictions table.
+        column: a column, or several joined by ``" x "``.
+
+    Returns:
+        ``(n,)`` names, printable characters only.
+
+    Raises:
+        PredictionsError: if the table has no such column.
+    """
+    parts = [part.strip() for part in column.split(" x ")]
+    missing = [part for part in parts if part not in frame.columns]
+    if missing:
+        raise PredictionsError(
+            f"groups are made of columns of the table; it has no column {missing[0]!r}; "
+            f"choose among {', '.join(map(str, frame.columns))}"
+        )
+    named = [[_in_words(value, part) for value in frame[part]] for part in parts]
+    return [" x ".join(names) for names in zip(*named, strict=True)]
+
+
+def _in_words(value: str | float | None, column: str) -> str:
+    if pd.isna(value) or not str(value).strip():
+        return UNKNOWN
+    if column == "field_strength_t":
+        return f"{float(str(value)):g} T"
+    return "".join(c if c.isprintable() else " " for c in str(value)).strip()
+
+
+def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
+    """Validate and write a table as CSV or Parquet, by the suffix; the file is complete or absent.
+
+    Raises:
+        PredictionsError: if a value or the suffix is not allowed.
+    """
+    suffix = _suffix(path)
+    table = validate(frame)
+    with atomic_path(path) as temporary:
+        if suffix == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_parquet(temporary, index=False)
+
+
+def read_predictions(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+    """Read and validate one table, or several with the same classes as one.
+
+    Args:
+        paths: CSV or Parquet files.
+
+    Returns:
+        Validated table; class order is that of the first file.
+
+    Raises:
+        FileNotFoundError: if a file is absent.
+        PredictionsError: naming file, column, row (first data row = 1), value and remedy.
+    """
+    listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    return concatenate({str(path): _read(Path(path)) for path in listed})
+
+
+def concatenate(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join validated tables that have the same classes.
+
+    Args:
+        tables: name (e.g. the file) -> table.
+
+    Returns:
+        Validated table; class order is that of the first.
+
+    Raises:
+        PredictionsError: if there is no table, the classes differ, or the joined table is not valid.
+    """
+    if not tables:
+        raise PredictionsError("an audit needs at least one predictions table; none came; name a file")
+    first, *others = tables
+    for other in others:
+        here, there = classes_of(tables[first]), classes_of(tables[other])
+        if set(here) != set(there):
+            raise PredictionsError(
+                f"tables must have the same classes; {first} has {', '.join(here)} and {other} has {', '.join(there)}; "
+                "audit them apart, or map their classes to one list"
+            )
+    return validate(pd.concat(tables.values(), ignore_index=True))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError(f"predictions table must exist; nothing at {path}; check the path")
+    try:
+        if _suffix(path) == ".parquet":
+            return validate(pd.read_parquet(path))
+        types = dict.fromkeys(TEXT, "str")
+        return validate(pd.read_csv(path, dtype=types, keep_default_na=False))
+    except PredictionsError as error:
+        raise PredictionsError(f"{path}: {error}") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, OSError, ValueError) as error:
+        raise PredictionsError(f"{path} must be a table; reading it gave: {error}; export it again") from error
+
+
+def _suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in {".csv", ".parquet"}:
+        raise PredictionsError(f"a predictions table must end in .csv or .parquet; got {Path(path).name!r}; rename it")
+    return suffix
+
+
+def validate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Check every value and return the table with its columns in order and unknown groups named.
+
+    Args:
+        frame: table with the columns named in this module's docstring; more are kept, at the end.
+
+    Returns:
+        A copy: text as str, probabilities and field strength [T] as float, missing field strength as NaN.
+
+    Raises:
+        PredictionsError: naming column, row (first data row = 1), value and remedy.
+    """
+    _check_columns(frame)
+    probabilities = [PREFIX + name for name in classes_of(frame)]
+    leading = [*REQUIRED[:-2], *probabilities, *REQUIRED[-2:]]
+    extra = [column for column in frame.columns if column not in leading]
+    table = frame[[*leading, *extra]].reset_index(drop=True)
+    for column in TEXT:
+        table[column] = _text(table[column], column)
+    table["field_strength_t"] = _field_strength(table["field_strength_t"])
+    for column in probabilities:
+        table[column] = _probability(table[column], column)
+    _check_sums(table, probabilities)
+    _check_labels(table)
+    _check_identity(table)
+    return table
+
+
+def _check_columns(frame: pd.DataFrame) -> None:
+    missing = [column for column in REQUIRED if column not in frame.columns]
+    if missing:
+        raise PredictionsError(
+            f"every column must be there; {', '.join(missing)} missing; add it "
+            f"(found: {', '.join(map(str, frame.columns))})"
+        )
+    if len(classes_of(frame)) < 2:
+        raise PredictionsError(
+            f"at least two columns prob_<class> are needed; got {len(classes_of(frame))}; add one per class"
+        )
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise PredictionsError(f"column {twice!r} must appear once; it appears more often; remove the copies")
+    if frame.empty:
+        raise PredictionsError("the table must have at least one row; it has none; check how it was written")
+
+
+def _refuse(values: pd.Series[Any], bad: pd.Series[bool], column: str, must: str, remedy: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad.to_numpy())[0])
+        raise PredictionsError(
+            f"column {column!r} must hold {must}; row {row + 1} has {values.iloc[row]!s:.80} "
+            f"({int(bad.sum())} such rows); {remedy}"
+        )
+
+
+def _text(values: pd.Series[Any], column: str) -> pd.Series[Any]:
+    empty = values.isna() | (values.astype("str").str.strip() == "")
+    if column in GROUP_COLUMNS:
+        return values.astype("str").str.strip().mask(empty, UNKNOWN)
+    _refuse(values.astype("str"), empty, column, "a text in every row", "fill it in or remove the row")
+    return values.astype("str").str.strip()
+
+
+def _field_strength(values: pd.Series[Any]) -> pd.Series[Any]:
+    empty = values.isna() | (values.astype("str").str.strip() == "")
+    number = pd.to_numeric(values.mask(empty), errors="coerce").astype("float64")
+    bad = ~empty & ~((number > 0) & np.isfinite(number))
+    _refuse(values, bad, "field_strength_t", "tesla as a number, or nothing", "write 1.5, or leave the cell empty")
+    return number
+
+
+def _probability(values: pd.Series[Any], column: str) -> pd.Series[Any]:
+    number = pd.to_numeric(values, errors="coerce").astype("float64")
+    bad = ~((number >= 0) & (number <= 1))  # NaN is bad as well
+    _refuse(values, bad, column, "a probability in [0, 1]", "write probabilities, not logits, and no empty cells")
+    return number
+
+
+def _check_sums(table: pd.DataFrame, columns: list[str]) -> None:
+    total = table[columns].sum(axis=1)
+    _refuse(
+        total,
+        (total - 1).abs() > SUM_TOLERANCE,
+        " + ".join(columns),
+        f"a sum of 1 (within {SUM_TOLERANCE:g})",
+        "normalise the row, or add the missing class",
+    )
+
+
+def _check_labels(table: pd.DataFrame) -> None:
+    classes = classes_of(table)
+    unknown = ~table["label"].isin(classes)
+    remedy = f"use one of {', '.join(classes)}, or add the column prob_<label>"
+    _refuse(table["label"], unknown, "label", "a class that has a probability column", remedy)
+
+
+def _check_identity(table: pd.DataFrame) -> None:
+    again = table.duplicated(["case_id", "model", "split"])
+    remedy = "remove the copy, or name the model apart"
+    _refuse(table["case_id"], again, "case_id", "each study once per model and split", remedy)
+    for column in ("patient_id", "label"):
+        differs = table[column] != table.groupby("case_id")[column].transform("first")
+        remedy = f"give the study the same {column} in every row, or different studies different case_ids"
+        _refuse(table["case_id"], differs, "case_id", f"one {column} per study", remedy)

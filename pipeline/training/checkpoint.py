@@ -1,0 +1,233 @@
+"""Checkpoints: what training needs to go on after a kill, and the model that it leaves behind."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data.utils import set_rnd
+from torch import nn
+
+from pipeline.files import atomic_path
+from pipeline.training.networks import CineResNet
+
+
+class Stateful(Protocol):
+    """Anything that can be saved and put back: networks, optimisers, schedules, objectives, trackers."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """State as tensors and plain numbers."""
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:  # noqa: ANN401  torch returns missing keys
+        """Put a state back."""
+
+
+class TrainingState:
+    """Saves training after every epoch, goes on from there, and keeps the best model.
+
+    ``last.pt`` holds all that the next epoch depends on. Everything random in an epoch is a function of the seed
+    and the epoch's number: generators are seeded anew as an epoch starts, so that the random state to be saved is
+    these two numbers, and an interrupted run ends with the very weights of an unbroken one. ``model.pt`` holds the
+    network of the epoch whose ``selection`` was highest, the later one of two equals. Both are written beside their
+    name and renamed, with tensors and plain values only, and load with ``weights_only=True``.
+
+    Attach it before every other handler: it seeds and restores at their first event.
+
+    Args:
+        folder: where ``last.pt`` and ``model.pt`` go.
+        network: the network trained, ``state_dict`` of which becomes ``model``.
+        parts: what else must survive, by name: optimiser, schedule, objective, tracker.
+        settings: plain values that make this run this run; a resume with other values is an error.
+        seed: of all randomness.
+        dataset: training data whose random transforms are seeded with each epoch.
+        selection: value by which the best epoch is kept, called after epochs that were validated.
+        val_interval: epochs between validations.
+        record: what the model must remember (recipe, classes, groups, run ids), called when it is saved.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        network: nn.Module,
+        parts: Mapping[str, Stateful],
+        settings: Mapping[str, Any],
+        seed: int,
+        dataset: object,
+        selection: Callable[[], float],
+        val_interval: int,
+        record: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self.folder = Path(folder)
+        self.network = network
+        self.parts = dict(parts)
+        self.settings = dict(settings)
+        self.seed = seed
+        self.dataset = dataset
+        self.selection = selection
+        self.val_interval = val_interval
+        self.record = record
+        self.best: dict[str, float] = {"epoch": 0, "selection": -math.inf}
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint from which training goes on."""
+        return self.folder / "last.pt"
+
+    @property
+    def model_path(self) -> Path:
+        """The model of the best epoch."""
+        return self.folder / "model.pt"
+
+    def run(self, trainer: Engine) -> None:
+        """Train to the end, or say that this was done before."""
+        if self.path.is_file() and self._read()["epoch"] >= trainer.state.max_epochs:
+            print(f"training is complete: {self.model_path}; to train anew choose another output folder")
+            return
+        trainer.run()
+
+    def attach(self, trainer: Engine) -> None:
+        """Restore at the start, seed each epoch, save after it and after whatever else its end brings."""
+        if self.val_interval > trainer.state.max_epochs:
+            raise ValueError(
+                f"a model is chosen by validation, but val_interval {self.val_interval} exceeds the "
+                f"{trainer.state.max_epochs} epochs; lower val_interval"
+            )
+        trainer.add_event_handler(Events.STARTED, self.restore)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.seed_epoch)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._save_last)
+
+    def restore(self, trainer: Engine) -> None:
+        """Put back the last checkpoint, if there is one.
+
+        Raises:
+            ValueError: if it comes from a run with other settings.
+        """
+        if not self.path.is_file():
+            return
+        saved = self._read()
+        changed = sorted(k for k in {*saved["settings"], *self.settings} if saved["settings"].get(k) != self._plain(k))
+        if changed:
+            pairs = ", ".join(f"{key} {saved['settings'].get(key)!r} -> {self._plain(key)!r}" for key in changed)
+            raise ValueError(
+                f"{self.path} belongs to a run with other settings ({pairs}); "
+                "give those to go on with it, or choose another output folder"
+            )
+        self.network.load_state_dict(saved["model"])
+        for name, part in self.parts.items():
+            part.load_state_dict(saved["parts"][name])
+        self.best = saved["best"]
+        trainer.state.epoch = saved["epoch"]
+        trainer.state.iteration = saved["epoch"] * trainer.state.epoch_length
+        print(f"going on from epoch {saved['epoch']} of {trainer.state.max_epochs}: {self.path}")
+
+    def seed_epoch(self, trainer: Engine) -> None:
+        """Seed every generator that the epoch draws from."""
+        sequence = np.random.SeedSequence([self.seed, trainer.state.epoch, getattr(trainer.state, "rank", 0)])
+        seed = int(sequence.generate_state(1)[0]) % 2**31
+        random.seed(seed)
+        np.random.seed(seed)  # some transforms draw from the global generator
+        torch.manual_seed(seed)
+        set_rnd(self.dataset, seed)
+
+    def _save_last(self, trainer: Engine) -> None:
+        """Put the saving behind all other handlers of the epoch's end, those included that came at the start."""
+        if not trainer.has_event_handler(self.save, Events.EPOCH_COMPLETED):
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def save(self, trainer: Engine) -> None:
+        """Write the model if this epoch is the best so far, then the checkpoint."""
+        if getattr(trainer.state, "rank", 0) > 0:
+            return
+        epoch = trainer.state.epoch
+        if epoch % self.val_interval == 0 and (value := self.selection()) >= self.best["selection"]:
+            self.best = {"epoch": epoch, "selection": float(value)}
+            self._write(self.model_path, {"model": self.network.state_dict(), **self.record(), **self.best})
+        state = {
+            "format": 1,
+            "epoch": epoch,
+            "model": self.network.state_dict(),
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "random_state": {"seed": self.seed, "epoch": epoch},
+            "best": self.best,
+            "settings": {key: self._plain(key) for key in self.settings},
+        }
+        self._write(self.path, state)
+
+    def _plain(self, key: str) -> str | int | float | bool | None:
+        value = self.settings.get(key)
+        return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+    def _read(self) -> dict[str, Any]:
+        return dict(torch.load(self.path, map_location="cpu", weights_only=True))
+
+    @staticmethod
+    def _write(path: Path, state: Mapping[str, Any]) -> None:
+        with atomic_path(path) as temporary:
+            torch.save(dict(state), temporary)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A ``model.pt``: ``model`` (weights), ``network`` (how to build it), recipe, classes, groups, run ids.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it was not written by a training bundle.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no model at {path}; train one first, or give its path as the checkpoint")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    missing = {"model", "network", "classes", "recipe_digest"} - set(state)
+    if missing:
+        raise ValueError(f"{path} must be a model.pt that a training bundle wrote, but lacks {sorted(missing)}")
+    return dict(state)
+
+
+def build_network(checkpoint: Mapping[str, Any]) -> CineResNet:
+    """The network that a loaded ``model.pt`` describes, with its weights, in evaluation mode."""
+    network = CineResNet(**checkpoint["network"])
+    network.load_state_dict(checkpoint["model"])
+    return network.eval()
+
+
+def load_network(path: str | Path) -> CineResNet:
+    """The network of a ``model.pt``, in evaluation mode."""
+    return build_network(load_checkpoint(path))
+
+
+def model_and_example(path: str | Path) -> tuple[CineResNet, np.ndarray]:
+    """The network of a ``model.pt`` and an input of its shape ``(1, 2, slices, rows, cols)``, for a model registry."""
+    state = load_checkpoint(path)
+    recipe = state["recipe"]
+    example = np.zeros((1, 2, recipe["slices"], recipe["rows"], recipe["cols"]), dtype=np.float32)
+    return build_network(state), example
+
+
+def checked_model(path: str | Path, recipe_digest: str, classes: Sequence[str]) -> dict[str, Any]:
+    """A ``model.pt`` that was made for the inputs and classes at hand.
+
+    Args:
+        path: of the ``model.pt``.
+        recipe_digest: of the prepared studies that it shall read.
+        classes: of the datalist, in order.
+
+    Raises:
+        ValueError: if one of them differs.
+    """
+    state = load_checkpoint(path)
+    for name, expected, found in (
+        ("recipe digest", recipe_digest, state["recipe_digest"]),
+        ("classes", list(classes), list(state["classes"])),
+    ):
+        if expected != found:
+            raise ValueError(
+                f"the {name} of {path} and of the datalist must be the same, got {found} and {expected}; "
+                "prepare the studies with the model's recipe and classes"
+            )
+    return state

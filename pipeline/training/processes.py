@@ -1,0 +1,41 @@
+"""Training in several processes: one per GPU, or per CPU worker where there is none."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def start() -> None:
+    """Join the group of processes that torchrun started: NCCL on GPUs, gloo on CPUs.
+
+    Raises:
+        RuntimeError: if the process was not started by torchrun.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        raise RuntimeError("multi_gpu_train needs one process per device; start it with torchrun --nproc_per_node=N")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def device() -> torch.device:
+    """This process's GPU, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return torch.device("cpu")
+
+
+def wrap(network: nn.Module, on: torch.device) -> nn.Module:
+    """The network with its gradients averaged over processes."""
+    return DistributedDataParallel(network, device_ids=[on] if on.type == "cuda" else None)
+
+
+def stop() -> None:
+    """Leave the group of processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,115 @@
+"""Overrides of a bundle run: those that no config holds end the process before it begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.bundles import bundle_folders, check_overrides, executed_config
+
+PROGRAM = ["/somewhere/monai/bundle/__main__.py", "run"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        yaml.safe_dump({"group_step": 0.05, "seed": 0, "train": {"trainer": {"_target_": "x", "max_epochs": 3}}})
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        (["--group_stp", "0.5"], "group_step"),
+        (["--group-stp=0.5"], "group_step"),
+        (["--sead", "1"], "seed"),
+        (["--train#trainer#max_epoch", "2"], "train#trainer#max_epochs"),
+        (["--train::trainer::max_epoch", "2"], "train#trainer#max_epochs"),
+    ],
+)
+def test_a_misspelt_override_ends_the_process_in_one_line_that_names_the_nearest_key(
+    config: str, given: list[str], nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        check_overrides([*PROGRAM, "--config_file", config, *given])
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    key = given[0].removeprefix("--").partition("=")[0].replace("-", "_")
+    assert f"'--{key}'" in line
+    assert f"'--{nearest}'" in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        ["--group_step", "0.5"],
+        ["--seed=3", "--meta_file", "m.json", "--run_id", "run"],
+        ["--train#trainer#max_epochs", "2"],
+        ["--train#trainer#_disabled_", "True"],
+        ["--tracking", "mlflow", "--run_name", "mine"],
+    ],
+)
+def test_right_overrides_and_the_arguments_of_run_pass(config: str, given: list[str]) -> None:
+    check_overrides([*PROGRAM, "--config_file", config, *given])
+
+
+def test_a_misspelt_key_in_an_args_file_is_found(config: str, tmp_path: Path) -> None:
+    arguments = tmp_path / "args.json"
+    arguments.write_text(json.dumps({"config_file": config, "group_stp": 1.0}))
+    with pytest.raises(SystemExit):
+        check_overrides([*PROGRAM, "--args_file", str(arguments)])
+
+
+def test_a_key_of_any_of_several_files_passes(config: str, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("only_here: 1\n")
+    check_overrides([*PROGRAM, "--config_file", f"['{config}','{overlay}']", "--only_here", "2"])
+    with pytest.raises(SystemExit):
+        check_overrides([*PROGRAM, "--config_file", config, "--only_here", "2"])
+
+
+def test_other_processes_are_left_alone() -> None:
+    check_overrides(["pytest", "--group_stp", "1"])
+    check_overrides(["/x/monai/bundle/__main__.py", "ckpt_export", "--nothing", "1"])
+    assert executed_config(["pytest"]) is None
+
+
+def test_the_executed_config_holds_the_overrides(config: str) -> None:
+    text = executed_config([*PROGRAM, "--config_file", config, "--group_step", "0.5", "--train#trainer#max_epochs=9"])
+    assert text is not None
+    executed = yaml.safe_load(text)
+    assert executed["group_step"] == 0.5
+    assert executed["train"]["trainer"]["max_epochs"] == 9
+    assert executed["seed"] == 0
+
+
+def test_every_bundle_checks_its_overrides_before_anything_else() -> None:
+    from monai.bundle import ConfigParser
+
+    checked = 0
+    for folder in bundle_folders().values():
+        for path in folder.glob("configs/*.yaml"):
+            first = ConfigParser.load_config_file(path).get("initialize", ["absent"])[0]
+            if first != "absent":
+                assert first == "$pipeline.bundles.check_overrides()", path
+                checked += 1
+    assert checked >= 7
+
+
+def test_an_overlay_of_a_method_changes_only_keys_that_the_bundle_has() -> None:
+    """A misspelt key in an overlay would be ignored as silently as one on the command line."""
+    from monai.bundle import ConfigParser
+
+    folder = bundle_folders()["cardiac_cine_student"] / "configs"
+    known = ConfigParser(ConfigParser.load_config_file(folder / "train.yaml"))
+    overlays = list((folder / "methods").glob("*.yaml"))
+    assert len(overlays) >= 2
+    for path in overlays:
+        assert [key for key in ConfigParser.load_config_file(path) if key not in known] == [], path

@@ -1,0 +1,43 @@
+"""Augmentation changes the picture, not its frame."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.training.augmentation import training_augmentation
+
+IMAGE = torch.randn(2, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def _apply(seed: int, **options: bool) -> torch.Tensor:
+    chain = training_augmentation(**options)
+    chain.set_random_state(seed=seed)
+    image: torch.Tensor = chain({"image": IMAGE.clone()})["image"]
+    return image
+
+
+def test_shape_and_type_stay_and_values_are_finite() -> None:
+    for seed in range(20):
+        image = _apply(seed)
+        assert image.shape == IMAGE.shape
+        assert image.dtype == torch.float32
+        assert bool(image.isfinite().all())
+
+
+def test_one_seed_gives_one_picture_and_another_another() -> None:
+    assert torch.equal(_apply(3), _apply(3))
+    assert not torch.equal(_apply(3), _apply(4))
+
+
+def test_without_both_parts_the_image_is_untouched() -> None:
+    assert torch.equal(_apply(0, geometry=False, appearance=False), IMAGE)
+
+
+def test_geometry_moves_all_slices_and_phases_alike() -> None:
+    """Sixteen equal pictures stay equal."""
+    chain = training_augmentation(appearance=False)
+    chain.set_random_state(seed=1)
+    same = IMAGE[:1, :1].expand(2, 8, 32, 32).clone()
+    moved = chain({"image": same})["image"]
+    assert torch.allclose(moved, moved[:1, :1].expand_as(moved))
+    assert not torch.allclose(moved, same)

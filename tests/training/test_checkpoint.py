@@ -1,0 +1,204 @@
+"""Training that was interrupted ends as if it had not been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
+from monai.transforms import RandGaussianNoised
+
+from pipeline.training.checkpoint import TrainingState, build_network, checked_model, load_checkpoint
+from pipeline.training.networks import CineResNet
+from pipeline.training.objective import DistillationObjective
+from pipeline.training.sampling import training_sampler
+from pipeline.training.trainer import DistillationTrainer
+
+EPOCHS = 4
+SCORES = {1: 0.2, 2: 0.9, 3: 0.9, 4: 0.5}
+
+
+def _items() -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        {"image": torch.randn(2, 2, 32, 32, generator=generator), "label": i % 3, "group": i % 2} for i in range(13)
+    ]
+
+
+class Training:
+    """A tiny distillation with everything random that a real one has."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        torch.manual_seed(0)
+        data = Dataset(_items(), RandGaussianNoised("image", prob=0.5))
+        loader = DataLoader(data, batch_size=4, sampler=training_sampler(_items(), "groups"))
+        self.network = CineResNet(3, slices=2, widths=(4, 4, 4, 4))
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.01)
+        self.objective = DistillationObjective(["a", "b"], [7, 6], group_step=0.5)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 0.01, total_steps=EPOCHS * len(loader))
+        self.state = TrainingState(
+            folder=folder,
+            network=self.network,
+            parts={"optimizer": self.optimizer, "schedule": schedule, "objective": self.objective},
+            settings={"num_epochs": EPOCHS, **settings},
+            seed=5,
+            dataset=data,
+            selection=lambda: SCORES[self.trainer.state.epoch],
+            val_interval=1,
+            record=lambda: {"network": self.network.settings, "classes": ["x", "y", "z"], "recipe_digest": "abc"},
+        )
+        self.trainer = DistillationTrainer(
+            max_epochs=EPOCHS,
+            device=torch.device("cpu"),
+            train_data_loader=loader,
+            network=self.network,
+            teacher=CineResNet(3, slices=2, widths=(4, 4, 4, 4)),
+            objective=self.objective,
+            optimizer=self.optimizer,
+            decollate=False,
+            train_handlers=[self.state],
+        )
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: schedule.step())
+
+    def weights(self) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in (*self.network.parameters(), *self.network.buffers())])
+
+    def stop_in(self, epoch: int, iteration: int) -> None:
+        """Raise in the middle of an epoch."""
+
+        def stop() -> None:
+            state = self.trainer.state
+            if state.epoch == epoch and (state.iteration - 1) % state.epoch_length + 1 == iteration:
+                raise KeyboardInterrupt
+
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    training = Training(tmp_path_factory.mktemp("unbroken"))
+    training.state.run(training.trainer)
+    return training
+
+
+@pytest.mark.parametrize(("epoch", "iteration"), [(1, 2), (3, 1), (4, 4)])
+def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
+    unbroken: Training, tmp_path: Path, epoch: int, iteration: int
+) -> None:
+    """Shuffling, noise, optimiser, schedule and group weights all go on where they were."""
+    first = Training(tmp_path)
+    first.stop_in(epoch, iteration)
+    with pytest.raises(KeyboardInterrupt):
+        first.state.run(first.trainer)
+    second = Training(tmp_path)
+    second.state.run(second.trainer)
+    assert torch.equal(second.weights(), unbroken.weights())
+    assert torch.equal(second.objective.group_weights.weights, unbroken.objective.group_weights.weights)
+    assert second.state.best == unbroken.state.best
+
+
+def test_epochs_differ_from_each_other_and_seeds_from_each_other(tmp_path: Path) -> None:
+    """If every epoch drew the same, resuming would be equal for the wrong reason."""
+    training = Training(tmp_path)
+    draws = []
+    for seed, epoch in ((5, 1), (5, 2), (6, 1), (5, 1)):
+        training.state.seed, training.trainer.state.epoch = seed, epoch
+        training.state.seed_epoch(training.trainer)
+        noise = training.state.dataset[0]["image"]  # type: ignore[index]
+        draws.append((torch.rand(1).item(), np.random.rand(), float(noise.sum())))
+    assert draws[0] == draws[3]
+    assert len({draw[0] for draw in draws[:3]}) == len({draw[1] for draw in draws[:3]}) == 3
+
+
+def test_the_model_is_that_of_the_best_epoch_and_the_later_of_two_equals(unbroken: Training) -> None:
+    """Scores are 0.2, 0.9, 0.9, 0.5: epoch 3."""
+    saved = load_checkpoint(unbroken.state.model_path)
+    assert (saved["epoch"], saved["selection"]) == (3, 0.9)
+    final = unbroken.network.state_dict()
+    assert any(not torch.equal(saved["model"][key], final[key]) for key in final)
+
+
+def test_a_finished_run_is_left_alone(unbroken: Training, capsys: pytest.CaptureFixture[str]) -> None:
+    before = unbroken.state.path.stat().st_mtime_ns
+    again = Training(unbroken.state.folder)
+    again.state.run(again.trainer)
+    assert "training is complete" in capsys.readouterr().out
+    assert again.trainer.state.epoch == 0
+    assert unbroken.state.path.stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
+    first = Training(tmp_path, temperature=4.0)
+    first.stop_in(2, 1)
+    with pytest.raises(KeyboardInterrupt):
+        first.state.run(first.trainer)
+    second = Training(tmp_path, temperature=2.0)
+    with pytest.raises(ValueError, match=r"temperature 4.0 -> 2.0"):
+        second.state.run(second.trainer)
+
+
+def test_checkpoints_hold_tensors_and_plain_values_only(unbroken: Training) -> None:
+    """weights_only=True refuses anything else; the random state is there as plain numbers."""
+    saved = torch.load(unbroken.state.path, weights_only=True)
+    assert saved["random_state"] == {"seed": 5, "epoch": EPOCHS}
+    assert saved["parts"]["objective"]["group_weights.weights"].sum().item() == pytest.approx(1)
+    assert set(saved["parts"]) == {"optimizer", "schedule", "objective"}
+
+
+def test_nothing_half_written_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(tmp_path)
+    training.stop_in(2, 1)
+    with pytest.raises(KeyboardInterrupt):
+        training.state.run(training.trainer)
+    before = training.state.path.read_bytes()
+
+    def fail(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    again = Training(tmp_path)
+    with pytest.raises(OSError, match="disk full"):
+        again.state.run(again.trainer)
+    assert training.state.path.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "model.pt"]
+
+
+def test_a_model_goes_with_its_recipe_and_its_classes(unbroken: Training) -> None:
+    path = unbroken.state.model_path
+    network = build_network(checked_model(path, "abc", ["x", "y", "z"]))
+    assert network(torch.zeros(1, 2, 2, 16, 16)).shape == (1, 3)
+    with pytest.raises(ValueError, match="recipe digest"):
+        checked_model(path, "abd", ["x", "y", "z"])
+    with pytest.raises(ValueError, match="classes"):
+        checked_model(path, "abc", ["y", "x", "z"])
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.pt"):
+        load_checkpoint(tmp_path / "nothing.pt")
+
+
+def test_validating_less_often_than_training_lasts_is_refused(tmp_path: Path) -> None:
+    training = Training(tmp_path)
+    training.state.val_interval = EPOCHS + 1
+    with pytest.raises(ValueError, match="val_interval 5 exceeds the 4 epochs"):
+        training.state.attach(training.trainer)
+
+
+def test_the_selection_is_not_asked_for_in_epochs_without_validation(tmp_path: Path) -> None:
+    """Its value would be that of an earlier epoch."""
+    training = Training(tmp_path)
+    asked: list[int] = []
+
+    def select() -> float:
+        asked.append(training.trainer.state.epoch)
+        return 0.0
+
+    training.state.selection, training.state.val_interval = select, 2
+    training.state.run(training.trainer)
+    assert asked == [2, 4]

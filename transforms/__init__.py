@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: the preprocessing that training and the hospital share, in numpy."""
