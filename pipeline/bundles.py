@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 RUN_ARGUMENTS = frozenset(
     {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 )
-TRACKING_ARGUMENTS = frozenset(
-    {"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
-)
+TRACKING_ARGUMENTS = frozenset({"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"})
 SECTION_KEYS = frozenset({"imports", "initialize", "run", "finalize"})
 
 
@@ -29,14 +27,10 @@ def bundle_folders() -> dict[str, Path]:
     """
     here = Path(__file__).resolve().parent
     for root in (here / "_bundles", here.parent / "bundles"):
-        found = {
-            path.parents[1].name: path.parents[1] for path in sorted(root.glob("*/configs/metadata.json"))
-        }
+        found = {path.parents[1].name: path.parents[1] for path in sorted(root.glob("*/configs/metadata.json"))}
         if found:
             return found
-    raise FileNotFoundError(
-        f"bundles must lie in {here / '_bundles'} or {here.parent / 'bundles'}; reinstall evenbeat"
-    )
+    raise FileNotFoundError(f"bundles must lie in {here / '_bundles'} or {here.parent / 'bundles'}; reinstall evenbeat")
 
 
 def bundle_version(name: str) -> str:
@@ -68,9 +62,7 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     for key in given:
         if key not in allowed and not _known(parser, key):
             nearest = _nearest(key, parser)
-            sys.stderr.write(
-                f"override '--{key}' is in no config file given; the nearest known key is '--{nearest}'\n"
-            )
+            sys.stderr.write(f"override '--{key}' is in no config file given; the nearest known key is '--{nearest}'\n")
             raise SystemExit(2)
 
 
@@ -83,9 +75,7 @@ def executed_config(argv: Sequence[str] | None = None) -> str | None:
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(ConfigParser.load_config_files(given["config_file"]))
-    parser.update(
-        {key: value for key, value in given.items() if key not in RUN_ARGUMENTS and _known(parser, key)}
-    )
+    parser.update({key: value for key, value in given.items() if key not in RUN_ARGUMENTS and _known(parser, key)})
     return yaml.safe_dump(parser.config, sort_keys=False, allow_unicode=True)
 
 
@@ -138,4 +128,3 @@ def _nearest(key: str, parser: ConfigParser) -> str:
     else:
         names, leaf = [name for name in parser.config if name not in SECTION_KEYS], key
     return max(names, key=lambda name: difflib.SequenceMatcher(None, leaf, name).ratio())
-

@@ -73,7 +73,7 @@ def run_demo(out: str | Path, *, studies: int = 272, epochs: int | None = None, 
     """Phantom cohort, datalist, preprocessing, teacher, two students, evaluation, audit.
 
     Args:
-        out: folder to fill with ``cohort/ datalist.json prepared/ teacher/ student/ predictions.csv mlflow.db report/``.
+        out: folder to fill: ``cohort/ datalist.json prepared/ teacher/ student/ predictions.csv mlflow.db report/``.
         studies: training studies of the cohort.
         epochs: of every training; the bundles' own if ``None``.
         seed: of the cohort, the split and the trainings.

@@ -46,7 +46,7 @@ class Case:
     Attributes:
         case_id: name of the study; unique in a datalist, usable as a file's name.
         patient_id: the patient; one patient stands in one section only.
-        label: class name.
+        label: class name; empty where it is not known, which only the section ``test`` allows.
         site: the hospital.
         vendor: one of ``transforms.scanner.VENDORS``; of a study with ``simulated``, the simulated vendor.
         scanner: vendor, model and field strength in one line.
@@ -228,7 +228,7 @@ def _from_json(raw: Mapping[str, Any], folder: Path) -> Datalist:
 
 def _case_from_json(record: Mapping[str, Any], folder: Path) -> Case:
     known = {field.name: record[field.name] for field in fields(Case) if field.name in record}
-    return Case(**known | {key: _absolute(known[key], folder) for key in PATHS if key in known})
+    return Case(**{"label": ""} | known | {key: _absolute(known[key], folder) for key in PATHS if key in known})
 
 
 def _plain(value: object) -> object:

@@ -60,7 +60,7 @@ class Pose:
     @property
     def heights_mm(self) -> NDArray[np.float64]:
         """Middles of the slices, ``(slices,)``."""
-        return self.first_slice_mm + self.slice_spacing_mm * np.arange(self.slices)
+        return self.first_slice_mm + self.slice_spacing_mm * np.arange(self.slices, dtype=np.float64)
 
 
 @dataclass(frozen=True)

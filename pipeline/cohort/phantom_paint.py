@@ -63,8 +63,9 @@ def heart_grid(states: Sequence[HeartState], pose: Pose) -> HeartGrid:
     dx = x[None, :, box[2]] - (pose.centre_mm[0] + pose.tilt[0] * height)
     dy = y[None, box[1], :] - (pose.centre_mm[1] + pose.tilt[1] * height)
     angle = (np.arctan2(dy, dx) - pose.septum_rad + np.pi) % (2 * np.pi) - np.pi
-    distance, angle = np.hypot(dx, dy).astype(np.float32), angle.astype(np.float32)
-    return HeartGrid(box, distance, angle, septal_share(angle), rv_share(angle))
+    distance: Array = np.hypot(dx, dy).astype(np.float32)
+    direction: Array = angle.astype(np.float32)
+    return HeartGrid(box, distance, direction, septal_share(direction), rv_share(direction))
 
 
 def render_heart(

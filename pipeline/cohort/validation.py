@@ -12,6 +12,7 @@ from transforms.scanner import UNKNOWN, VENDORS, normalise_vendor
 SECTIONS = ("training", "validation", "test")
 GROUP_COLUMNS = ("vendor", "site", "scanner", "field_strength_t", "label", "sex")
 
+UNLABELLED_SECTIONS = ("test",)  # there a case may come without its label, to be read by a trained model
 REQUIRED_TEXTS = ("case_id", "patient_id", "label", "site", "vendor", "scanner")
 PATHS = ("image", "image_ed", "image_es", "mask", "mask_ed", "mask_es")
 FRAMES = ("ed", "es")
@@ -81,7 +82,7 @@ def _datalist_problems(raw: object, folder: Path | None) -> Iterator[str]:
         return
     for section, index, record in _records(raw):
         name = _name(record, f"number {index} of {section}")
-        for problem in _record_problems(record, raw["classes"], folder):
+        for problem in _record_problems(record, section, raw["classes"], folder):
             yield f"case {name!r} in {section}: {problem}"
     yield from _shared_problems(raw)
 
@@ -102,11 +103,11 @@ def _header_problems(raw: Record) -> Iterator[str]:
             yield f"datalist: group_by names the column {column!r}; {nearest(column, GROUP_COLUMNS)}"
 
 
-def _record_problems(record: object, classes: list[str], folder: Path | None) -> Iterator[str]:
+def _record_problems(record: object, section: str, classes: list[str], folder: Path | None) -> Iterator[str]:
     if not isinstance(record, Mapping):
         yield f"must be a JSON object; got {type(record).__name__}"
         return
-    types = list(_type_problems(record))
+    types = list(_type_problems(record, section))
     yield from types
     if types:
         return
@@ -116,11 +117,12 @@ def _record_problems(record: object, classes: list[str], folder: Path | None) ->
         yield from _missing_files(record, folder)
 
 
-def _type_problems(record: Record) -> Iterator[str]:
+def _type_problems(record: Record, section: str) -> Iterator[str]:
     for key in sorted(set(record) - set(RECORD_KEYS)):
         yield f"field {key!r} is not known; {nearest(key, RECORD_KEYS)}"
     for key in REQUIRED_TEXTS:
-        if not _is_text(record.get(key)):
+        optional = key == "label" and key not in record and section in UNLABELLED_SECTIONS
+        if not optional and not _is_text(record.get(key)):
             got = "is missing" if key not in record else f"is {record[key]!r}"
             yield f"{key} {got}; it must be a text that is not empty ('unknown' if not known)"
     for key, rule, must in RECORD_RULES:
@@ -131,7 +133,7 @@ def _type_problems(record: Record) -> Iterator[str]:
 def _value_problems(record: Record, classes: list[str]) -> Iterator[str]:
     if any(letter in record["case_id"] for letter in "/\\\0") or record["case_id"] in {".", ".."}:
         yield "case_id cannot be a file's name; use no '/' and no '\\'"
-    if record["label"] not in classes:
+    if record.get("label", classes[0]) not in classes:
         yield f"label is {record['label']!r}, not one of the classes {list(classes)}; correct it or add the class"
     if record["vendor"] not in VENDORS:
         vendor = normalise_vendor(record["vendor"])

@@ -112,14 +112,19 @@ def _in_words(value: str | float | None, column: str) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value)).strip()
 
 
-def write_predictions(frame: pd.DataFrame, path: str | Path) -> None:
-    """Validate and write a table as CSV or Parquet, by the suffix; the file is complete or absent.
+def write_predictions(frame: pd.DataFrame, path: str | Path, *, unlabelled: bool = False) -> None:
+    """Validate and write a table; the file is complete or absent.
+
+    Args:
+        frame: predictions table.
+        path: CSV or Parquet, by the suffix.
+        unlabelled: whether labels may be empty. Such a table cannot be audited: reading it refuses it.
 
     Raises:
         PredictionsError: if a value or the suffix is not allowed.
     """
     suffix = _suffix(path)
-    table = validate(frame)
+    table = validate(frame, unlabelled=unlabelled)
     with atomic_path(path) as temporary:
         if suffix == ".csv":
             table.to_csv(temporary, index=False)
@@ -190,11 +195,12 @@ def _suffix(path: str | Path) -> str:
     return suffix
 
 
-def validate(frame: pd.DataFrame) -> pd.DataFrame:
+def validate(frame: pd.DataFrame, *, unlabelled: bool = False) -> pd.DataFrame:
     """Check every value and return the table with its columns in order and unknown groups named.
 
     Args:
         frame: table with the columns named in this module's docstring; more are kept, at the end.
+        unlabelled: whether labels may be empty.
 
     Returns:
         A copy: text as str, probabilities and field strength [T] as float, missing field strength as NaN.
@@ -208,12 +214,12 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
     extra = [column for column in frame.columns if column not in leading]
     table = frame[[*leading, *extra]].reset_index(drop=True)
     for column in TEXT:
-        table[column] = _text(table[column], column)
+        table[column] = _text(table[column], column, may_be_empty=unlabelled and column == "label")
     table["field_strength_t"] = _field_strength(table["field_strength_t"])
     for column in probabilities:
         table[column] = _probability(table[column], column)
     _check_sums(table, probabilities)
-    _check_labels(table)
+    _check_labels(table, {*classes_of(table), *([""] if unlabelled else [])})
     _check_identity(table)
     return table
 
@@ -245,12 +251,13 @@ def _refuse(values: pd.Series[Any], bad: pd.Series[bool], column: str, must: str
         )
 
 
-def _text(values: pd.Series[Any], column: str) -> pd.Series[Any]:
+def _text(values: pd.Series[Any], column: str, *, may_be_empty: bool) -> pd.Series[Any]:
     empty = values.isna() | (values.astype("str").str.strip() == "")
     if column in GROUP_COLUMNS:
         return values.astype("str").str.strip().mask(empty, UNKNOWN)
-    _refuse(values.astype("str"), empty, column, "a text in every row", "fill it in or remove the row")
-    return values.astype("str").str.strip()
+    wrong = empty & (not may_be_empty)
+    _refuse(values.astype("str"), wrong, column, "a text in every row", "fill it in or remove the row")
+    return values.astype("str").str.strip().mask(empty, "")
 
 
 def _field_strength(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -279,10 +286,9 @@ def _check_sums(table: pd.DataFrame, columns: list[str]) -> None:
     )
 
 
-def _check_labels(table: pd.DataFrame) -> None:
-    classes = classes_of(table)
-    unknown = ~table["label"].isin(classes)
-    remedy = f"use one of {', '.join(classes)}, or add the column prob_<label>"
+def _check_labels(table: pd.DataFrame, allowed: set[str]) -> None:
+    unknown = ~table["label"].isin(allowed)
+    remedy = f"use one of {', '.join(classes_of(table))}, or add the column prob_<label>"
     _refuse(table["label"], unknown, "label", "a class that has a probability column", remedy)
 
 

@@ -94,10 +94,11 @@ class TrainingState:
 
     def attach(self, trainer: Engine) -> None:
         """Restore at the start, seed each epoch, save after it and after whatever else its end brings."""
-        if self.val_interval > trainer.state.max_epochs:
+        epochs = trainer.state.max_epochs or 0
+        if self.val_interval > epochs:
             raise ValueError(
-                f"a model is chosen by validation, but val_interval {self.val_interval} exceeds the "
-                f"{trainer.state.max_epochs} epochs; lower val_interval"
+                f"a model is chosen by validation, but val_interval {self.val_interval} exceeds the {epochs} epochs; "
+                "lower val_interval"
             )
         trainer.add_event_handler(Events.STARTED, self.restore)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.seed_epoch)

@@ -237,6 +237,18 @@ def test_the_record_that_the_rules_are_tried_on_is_right(study: dict[str, Any], 
     assert (case.vendor, case.ed, case.es, case.field_strength_t) == ("GE", 24, 9, None)
 
 
+def test_a_case_may_come_without_its_label_in_the_test_section_only(tmp_path: Path) -> None:
+    """New studies have none; training and validation could not use them."""
+    new = a_case(label="", image=tmp_path / "a.nii.gz")
+    for section in ("training", "validation"):
+        with pytest.raises(DatalistError, match=f"case 'A1' in {section}: label is missing"):
+            write_datalist(a_datalist(sections={section: (new,)}), tmp_path / "datalist.json")
+    write_datalist(a_datalist(sections={"test": (new,)}), tmp_path / "datalist.json")
+    (tmp_path / "a.nii.gz").touch()
+    assert read_datalist(tmp_path / "datalist.json").sections["test"] == (new,)
+    assert column_value(new, "label") == "unknown"
+
+
 @pytest.mark.parametrize("key", ["case_id", "patient_id", "label", "site", "vendor", "scanner"])
 def test_a_missing_field_is_named(study: dict[str, Any], tmp_path: Path, key: str) -> None:
     """A record without a case id is named by its place."""

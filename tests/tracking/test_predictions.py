@@ -161,6 +161,19 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
         read_predictions(tmp_path / "nowhere.csv")
 
 
+def test_labels_may_be_empty_where_the_writer_says_so_and_are_refused_on_reading(tmp_path: Path) -> None:
+    """Predictions of new studies are written without labels; an audit of them would have nothing to compare with."""
+    frame, path = table(label=["NOR", "", None, " "]), tmp_path / "predictions.csv"
+    with pytest.raises(PredictionsError, match="'label' must hold a text in every row; row 2"):
+        write_predictions(frame, path)
+    write_predictions(frame, path, unlabelled=True)
+    assert pd.read_csv(path, keep_default_na=False)["label"].tolist() == ["NOR", "", "", ""]
+    with pytest.raises(PredictionsError, match="3 such rows"):
+        read_predictions(path)
+    with pytest.raises(PredictionsError, match="row 1 has MINF"):
+        write_predictions(table(label=["MINF", "", "", ""]), path, unlabelled=True)
+
+
 def test_a_refused_table_leaves_the_old_file(tmp_path: Path) -> None:
     """Complete or absent, never half."""
     path = tmp_path / "p.csv"

@@ -62,7 +62,7 @@ class Training:
             decollate=False,
             train_handlers=[self.state],
         )
-        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: schedule.step())
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: schedule.step())
 
     def weights(self) -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in (*self.network.parameters(), *self.network.buffers())])

@@ -1,0 +1,121 @@
+"""The command line: parses, calls, and ends with the status it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.cli import main
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven training and twelve test studies."""
+    root = tmp_path_factory.mktemp("phantom") / "cohort"
+    assert main(["phantom", str(root), "--studies", "11", "--test-per-cell", "1", "--workers", "1"]) == 0
+    return root
+
+
+def test_phantom_prints_the_best_possible_accuracy(phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second call finds everything there."""
+    assert main(["phantom", str(phantom), "--studies", "11", "--test-per-cell", "1", "--workers", "1"]) == 0
+    assert "best possible accuracy on the 12 test studies" in capsys.readouterr().out
+
+
+def test_a_phantom_becomes_a_datalist(phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "datalist.json"
+    status = main(
+        ["datalist", "mnms", str(phantom), "-o", str(output), "--split", "folders", "--classes", "NOR,HCM,DCM"]
+    )
+    assert status == 0
+    listed = json.loads(output.read_text())
+    assert len(listed["test"]) == 12
+    assert len(listed["training"]) + len(listed["validation"]) == 11
+    assert listed["group_by"] == ["vendor"]
+    assert "Canon" in capsys.readouterr().out
+
+
+def test_nothing_usable_ends_with_status_3_and_the_reasons(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "datalist.json"
+    assert main(["datalist", "mnms", str(phantom), "-o", str(output), "--classes", "LVNC"]) == 3
+    assert not output.exists()
+    said = capsys.readouterr()
+    assert "set aside: 23" in said.out
+    assert "no study came in" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["datalist", "mnms", "/nowhere", "-o", "x.json"], "nowhere"),
+        (["audit", "/nowhere.csv", "-o", "report"], "nowhere.csv"),
+        (["bundles", "cardiac"], "cardiac_cine_student"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2_and_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_an_audit_of_anybodys_table_prints_the_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {
+            "case_id": f"c{i}", "patient_id": f"p{i}", "site": "s", "vendor": ("GE", "Canon")[i % 2], "scanner": "x",
+            "field_strength_t": 1.5, "label": ("NOR", "HCM")[i // 2 % 2], "prob_NOR": 0.9 - 0.8 * (i // 2 % 2),
+            "prob_HCM": 0.1 + 0.8 * (i // 2 % 2), "split": "test", "model": "mine",
+        }
+        for i in range(48)
+    ]  # fmt: skip
+    table = tmp_path / "mine.csv"
+    pd.DataFrame(rows).to_csv(table, index=False)
+    assert main(["audit", str(table), "-o", str(tmp_path / "report"), "--group-by", "vendor,label"]) == 0
+    said = capsys.readouterr().out
+    assert "Canon" in said
+    assert "HCM" in said
+    audit = json.loads((tmp_path / "report" / "audit.json").read_text())
+    found = {(row["column"], row["group"]): row for row in audit["groups"] if row["metric"] == "accuracy"}
+    assert found["vendor", "GE"]["n_patients"] == 24
+    assert found["vendor", "GE"]["value"] == 1.0
+    assert set(found["vendor", "GE"]) >= {
+        "model",
+        "column",
+        "group",
+        "metric",
+        "n_patients",
+        "value",
+        "low",
+        "high",
+        "estimable",
+    }
+
+
+def test_bundles_are_found_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundles", "cardiac_cine_student"]) == 0
+    assert (Path(capsys.readouterr().out.strip()) / "configs" / "train.yaml").is_file()
+
+
+def test_a_mapping_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["datalist", "mnms", "x", "-o", "y", "--map", "HHD"])
+    assert stopped.value.code == 2
+    assert "HHD=HCM" in capsys.readouterr().err
+
+
+def test_help_lists_every_command_and_starts_fast_without_training_libraries() -> None:
+    code = "import sys; from pipeline.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit(bool({'torch', 'monai', 'pandas', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for command in ("demo", "phantom", "datalist", "audit", "bundles"):
+        assert command in done.stdout

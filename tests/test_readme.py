@@ -1,0 +1,105 @@
+"""Every command in the README runs as it stands there, on less data and for fewer epochs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DEMO = ["evenbeat", "demo", "demo", "--studies", "40", "--epochs", "2"]
+
+
+def _sections() -> dict[str, list[str]]:
+    """Shell commands of each section of the README."""
+    sections: dict[str, list[str]] = {}
+    for part in re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)[1:]:
+        blocks = re.findall(r"^```sh\n(.*?)^```", part, flags=re.MULTILINE | re.DOTALL)
+        sections[part.partition("\n")[0]] = [line for block in blocks for line in block.splitlines() if line.strip()]
+    return sections
+
+
+def _run(command: list[str] | str, folder: Path) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "2"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    shell = isinstance(command, str)
+    done = subprocess.run(
+        command, cwd=folder, shell=shell, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def _quick(command: str) -> str:
+    """The command with one epoch in place of its own number."""
+    if "train.yaml" not in command:
+        return command
+    return re.sub(r" --num_epochs \d+", "", command) + " --num_epochs 1"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the README's relative paths hold."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "bundles").symlink_to(ROOT / "bundles")
+    return folder
+
+
+def test_every_section_with_commands_is_run_by_a_test() -> None:
+    with_commands = {title for title, commands in _sections().items() if commands}
+    assert with_commands == {"See it work", "Your own studies", "The three bundles", "Real hearts, simulated scanners"}
+
+
+def test_the_two_first_commands_are_make_demo_and_make_test() -> None:
+    commands = _sections()["See it work"]
+    assert commands == ["make demo", "make test"]
+    said = subprocess.run(
+        ["make", "-n", *[c.split()[1] for c in commands]], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "evenbeat demo demo" in said.stdout
+    assert "pytest -n 2" in said.stdout
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_a_table_a_page_and_tracked_runs(workspace: Path) -> None:
+    said = _run(DEMO, workspace)
+    demo = workspace / "demo"
+    for name in ("cohort", "datalist.json", "teacher", "student", "predictions.csv", "mlflow.db", "report/audit.html"):
+        assert (demo / name).exists(), name
+    table = pd.read_csv(demo / "predictions.csv")
+    assert table.groupby("model").size().to_dict() == {
+        "student (groupdistil)": 144, "student (kd)": 144, "teacher (erm)": 144
+    }  # fmt: skip
+    assert {"Siemens", "Philips", "GE", "Canon"} == set(table["vendor"])
+    assert "audit.html" in said
+    assert "worst" in said
+    again = _run(DEMO, workspace)
+    assert again.count("already there") == 8
+
+
+@pytest.mark.slow
+def test_the_commands_for_own_studies_and_for_each_bundle_run(workspace: Path) -> None:
+    _run([*DEMO[:1], "phantom", "OpenDataset", "--studies", "40", "--test-per-cell", "1"], workspace)
+    sections = _sections()
+    commands = sections["Your own studies"] + sections["The three bundles"]
+    assert len(commands) == 11
+    for command in commands:
+        _run(_quick(command), workspace)
+    assert (workspace / "report" / "audit.html").is_file()
+    assert "label" in pd.read_csv(workspace / "read" / "predictions.csv").columns
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_recipe_on_real_hearts_runs(workspace: Path, real_data: Path) -> None:
+    (workspace / "ACDC").symlink_to(real_data / "acdc")
+    for command in _sections()["Real hearts, simulated scanners"]:
+        _run(_quick(command), workspace)
+    table = pd.read_csv(workspace / "acdc" / "groupdistil" / "predictions.csv")
+    assert table.groupby("patient_id")["vendor"].nunique().eq(4).all()
+    assert "simulated" in (workspace / "acdc" / "report" / "audit.html").read_text()

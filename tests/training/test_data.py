@@ -1,0 +1,113 @@
+"""A prepared datalist seen from training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cohort.case import Case, Datalist, write_datalist
+from pipeline.training.data import Cohort
+from transforms.files import write_prepared
+from transforms.recipe import StudentInput
+
+RECIPE = StudentInput(rows=8, cols=8, slices=2)
+
+
+def _case(folder: Path, number: int, vendor: str, label: str, patient: str | None = None) -> Case:
+    path = folder / f"c{number}.npz"
+    write_prepared(path, np.zeros(RECIPE.shape, np.float32), {"recipe_digest": RECIPE.digest})
+    return Case(
+        case_id=f"c{number}",
+        patient_id=patient or f"p{number}",
+        label=label,
+        site=f"site-{vendor}",
+        vendor=vendor,
+        scanner=f"{vendor} 1.5 T",
+        field_strength_t=1.5,
+        image=path,
+        ed=0,
+        es=1,
+    )
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Datalist:
+    """Siemens with three studies of two patients, GE with one; Canon in the test part alone."""
+    training = (
+        _case(tmp_path, 1, "Siemens", "NOR", "a"),
+        _case(tmp_path, 2, "Siemens", "NOR", "a"),
+        _case(tmp_path, 3, "Siemens", "HCM", "b"),
+        _case(tmp_path, 4, "GE", "HCM"),
+    )
+    return Datalist(
+        classes=("NOR", "HCM"),
+        source="made",
+        group_by=("vendor",),
+        sections={"training": training, "validation": (), "test": (_case(tmp_path, 9, "Canon", "NOR"),)},
+        created_with="test",
+        recipe=RECIPE.to_dict(),
+        recipe_digest=RECIPE.digest,
+    )
+
+
+@pytest.fixture
+def cohort(listed: Datalist, tmp_path: Path) -> Cohort:
+    write_datalist(listed, tmp_path / "datalist.json")
+    return Cohort(tmp_path / "datalist.json")
+
+
+def test_groups_count_patients_and_not_studies(cohort: Cohort) -> None:
+    assert cohort.group_sizes == {"GE": 1, "Siemens": 2}
+
+
+def test_items_carry_indices_and_the_columns_of_the_predictions_table(cohort: Cohort) -> None:
+    item = cohort.items("training")[2]
+    assert (item["label"], item["group"], item["case_id"], item["patient_id"]) == (1, 1, "c3", "b")
+    assert (item["vendor"], item["site"], item["field_strength_t"]) == ("Siemens", "site-Siemens", "1.5 T")
+    assert Path(item["image"]).is_file()
+
+
+def test_a_group_that_training_never_saw_is_listed_by_name_and_has_no_index(cohort: Cohort) -> None:
+    assert cohort.items("test")[0]["group"] == -1
+    assert cohort.known_groups["vendor"] == ("Canon", "GE", "Siemens")
+
+
+def test_two_columns_make_crossed_groups_under_one_name(listed: Datalist, tmp_path: Path) -> None:
+    write_datalist(listed, tmp_path / "datalist.json")
+    cohort = Cohort(tmp_path / "datalist.json", group_by=["vendor", "label"])
+    assert cohort.group_column == "vendor-label"
+    assert set(cohort.group_names) == {"GE x HCM", "Siemens x HCM", "Siemens x NOR"}
+    assert cohort.items("training")[3]["vendor-label"] == "GE x HCM"
+
+
+def test_the_digest_follows_labels_and_sections_and_not_the_folder(listed: Datalist, tmp_path: Path) -> None:
+    digests = []
+    flipped = replace(listed.sections["training"][0], label="HCM")
+    changed = {**listed.sections, "training": (flipped, *listed.sections["training"][1:])}
+    for name, datalist in (("a", listed), ("b", listed), ("c", replace(listed, sections=changed))):
+        write_datalist(datalist, tmp_path / name / "datalist.json")
+        digests.append(Cohort(tmp_path / name / "datalist.json").digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_empty_section_and_raw_studies_are_refused(cohort: Cohort, listed: Datalist, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'validation' must hold at least one case"):
+        cohort.items("validation")
+    raw = tmp_path / "c1.nii.gz"
+    raw.touch()
+    case = replace(listed.sections["training"][0], image=raw)
+    sections = {"training": (case,), "validation": (), "test": ()}
+    write_datalist(replace(listed, sections=sections, recipe=None, recipe_digest=None), tmp_path / "raw.json")
+    with pytest.raises(ValueError, match="run the bundle cardiac_cine_preprocessing"):
+        Cohort(tmp_path / "raw.json")
+
+
+def test_a_model_remembers_what_it_was_trained_on_in_plain_values(cohort: Cohort) -> None:
+    record = cohort.record()
+    assert record["classes"] == ["NOR", "HCM"]
+    assert record["recipe_digest"] == RECIPE.digest
+    assert record["training_groups"] == {"GE": 1, "Siemens": 2}
+    assert StudentInput.from_dict(record["recipe"]) == RECIPE
