@@ -99,16 +99,27 @@ def _add_datalist(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         default="stratified",
         help="patients drawn anew, or as the folders Training, Validation, Testing say",
     )
+    parser.add_argument(
+        "--shares",
+        type=_shares,
+        default=(0.6, 0.2, 0.2),
+        help="of the patients for training, validation, test (0.6,0.2,0.2)",
+    )
     parser.add_argument("--simulate-scanners", choices=("mnms",), help="ACDC: vendors simulated with M&Ms' shares")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.set_defaults(command=_datalist)
 
 
 def _datalist(arguments: argparse.Namespace) -> int:
-    from pipeline.cohort.case import write_datalist
+    from pipeline.cohort.case import SECTIONS, write_datalist
     from pipeline.cohort.summary import summary_lines
 
-    common = {"classes": arguments.classes, "group_by": arguments.group_by, "seed": arguments.seed}
+    common = {
+        "classes": arguments.classes,
+        "group_by": arguments.group_by,
+        "seed": arguments.seed,
+        "fractions": dict(zip(SECTIONS, arguments.shares, strict=True)),
+    }
     if arguments.source == "mnms":
         from pipeline.cohort.mnms import import_mnms
 
@@ -181,6 +192,16 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise argparse.ArgumentTypeError("needs at least one name; separate several by commas")
     return names
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise argparse.ArgumentTypeError(f"must be three numbers that sum to 1, like 0.6,0.2,0.2, got {text!r}")
+    return shares
 
 
 def _mapping(text: str) -> dict[str, str]:

@@ -105,11 +105,26 @@ def test_bundles_are_found_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert (Path(capsys.readouterr().out.strip()) / "configs" / "train.yaml").is_file()
 
 
-def test_a_mapping_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [("--map", "HHD", "HHD=HCM"), ("--shares", "0.6,0.3", "sum to 1"), ("--shares", "0.6,0.3,0.3", "0.6,0.2,0.2")],
+)
+def test_an_option_of_another_form_is_refused_with_an_example(
+    option: str, value: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["datalist", "mnms", "x", "-o", "y", "--map", "HHD"])
+        main(["datalist", "mnms", "x", "-o", "y", option, value])
     assert stopped.value.code == 2
-    assert "HHD=HCM" in capsys.readouterr().err
+    assert remedy in capsys.readouterr().err
+
+
+def test_shares_of_the_patients_are_met(phantom: Path, tmp_path: Path) -> None:
+    """Twenty-three patients, none for validation: every cell of at least 3 gives test patients."""
+    output = tmp_path / "datalist.json"
+    assert main(["datalist", "mnms", str(phantom), "-o", str(output), "--shares", "0.5,0.0,0.5"]) == 0
+    listed = json.loads(output.read_text())
+    assert not listed["validation"]
+    assert len(listed["training"]) + len(listed["test"]) == 23
 
 
 def test_help_lists_every_command_and_starts_fast_without_training_libraries() -> None:
