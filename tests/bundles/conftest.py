@@ -24,6 +24,7 @@ from pipeline.cohort.case import Case, Datalist, created_with, read_datalist, wr
 from transforms.files import write_prepared
 from transforms.recipe import StudentInput
 
+ROOT = Path(__file__).parents[2]
 RECIPE = StudentInput(rows=32, cols=32, slices=4)
 CLASSES = ("NOR", "HCM", "DCM")
 PATIENTS = {  # vendor -> patients in training, validation, test; Canon stays below min_group_size
@@ -55,6 +56,19 @@ def undisturbed() -> Iterator[None]:
 def _undisturbed() -> Iterator[None]:
     with undisturbed():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_checkout_stays_as_it_is() -> Iterator[None]:
+    """No run may leave a file in the bundles or beside them, those that git ignores included."""
+    before = _files_of_runs()
+    yield
+    assert sorted(_files_of_runs() - before) == []
+
+
+def _files_of_runs() -> set[Path]:
+    names = ("bundles/**/*", "*.db", "*.pt", "*.csv", "eval", "models", "ml*", "prepared", "teacher", "student")
+    return {path for name in names for path in ROOT.glob(name) if "__pycache__" not in path.parts}
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from pipeline.tracking.mlflow_store import resolve_tracking_uri
 from pipeline.tracking.predictions import read_predictions
 from pipeline.training.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).parents[2]
 TEACHER, STUDENT = "cardiac_cine_teacher", "cardiac_cine_student"
 VENDORS = ("canon", "ge", "philips", "siemens")
 EPOCHS = 12
@@ -168,10 +167,12 @@ def test_every_method_and_every_command_runs_alone_from_another_folder(
     """Each by its config files and overrides alone: no PYTHONPATH, no folder of the bundle's to stand in."""
     teacher = {"teacher_checkpoint": trained_teacher / "model.pt"}
     short = {**small, "num_epochs": 1}
+    read = {"datalist": unlabelled, "checkpoint": twins[0] / "model.pt", "predictions": "read/table.csv"}
     started = [
         launch(STUDENT, ["train.yaml", "methods/kd.yaml"], tmp_path, output_dir="kd", **teacher, **short),
         launch(STUDENT, ["train.yaml", "methods/erm.yaml"], tmp_path, output_dir="erm", **short),
         launch(TEACHER, ["train.yaml"], tmp_path, output_dir="teacher", **short),
+        launch(STUDENT, ["inference.yaml"], tmp_path, **read),
     ]
     for process in started:
         finish(process)
@@ -182,9 +183,7 @@ def test_every_method_and_every_command_runs_alone_from_another_folder(
         assert not [name for name in run.data.metrics if name.startswith("train/group_weight")]
     assert "teacher_run_id" not in runs_of(tmp_path / "erm")["student"].data.tags
 
-    read = {"datalist": unlabelled, "checkpoint": twins[0] / "model.pt", "predictions": "read/table.csv"}
     started = [
-        launch(STUDENT, ["inference.yaml"], tmp_path, **read),
         launch(TEACHER, ["train.yaml", "evaluate.yaml"], tmp_path, output_dir="teacher"),
         launch(STUDENT, ["train.yaml", "evaluate.yaml"], tmp_path, output_dir="erm"),
     ]
@@ -332,60 +331,3 @@ def test_two_processes_train_one_model_in_one_run(
         run = runs_of(tmp_path / name)[name]
         assert sorted(history(tmp_path / name, run, "train/loss")) == [1, 2]
         assert run.data.metrics["validation/n/vendor/ge"] == 3
-
-
-def test_two_processes_weigh_groups_and_average_gradients_as_one_does(tmp_path: Path) -> None:
-    """Cases of a group are split unevenly, one group is on one process only, and batches differ in size of groups."""
-    generator = torch.Generator().manual_seed(0)
-    images, labels = torch.randn(12, 6, generator=generator), torch.arange(12) % 3
-    teacher = torch.randn(12, 3, generator=generator)
-    groups = torch.tensor([0, 0, 0, 0, 1, 1, 0, 1, 1, 1, 2, 2])
-    torch.save({"images": images, "labels": labels, "teacher": teacher, "groups": groups}, tmp_path / "batch.pt")
-    torch.multiprocessing.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
-    alone = _steps(torch.nn.Linear(6, 3), slice(None), str(tmp_path))
-    for rank in (0, 1):
-        together = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        torch.testing.assert_close(together["weights"], alone["weights"], atol=1e-6, rtol=0)
-        torch.testing.assert_close(together["gradient"], alone["gradient"], atol=1e-5, rtol=0)
-    assert alone["weights"].max() > 0.4  # the steps moved them
-
-
-def _one_of_two(rank: int, folder: str) -> None:
-    """What one process does: half of the batch, gradients averaged by DistributedDataParallel."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(6, 3))
-    torch.save(_steps(network, slice(6 * rank, 6 * rank + 6), folder), f"{folder}/rank{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def _steps(network: torch.nn.Module, part: slice, folder: str) -> dict[str, torch.Tensor]:
-    """Three batches of the same cases through the objective; weights and the last gradient."""
-    from pipeline.training.objective import DistillationObjective
-
-    parameters = list(network.parameters())
-    with torch.no_grad():
-        parameters[0].copy_(torch.linspace(-1, 1, 18).reshape(3, 6))
-        parameters[1].zero_()
-    objective = DistillationObjective(["a", "b", "c"], [9, 9, 9], group_step=0.5, temperature=2.0)
-    batch = torch.load(f"{folder}/batch.pt", weights_only=True)
-    for _ in range(3):
-        network.zero_grad()
-        logits = network(batch["images"][part])
-        objective(logits, batch["teacher"][part], batch["labels"][part], batch["groups"][part]).backward()
-    gradient = parameters[0].grad
-    assert gradient is not None
-    return {"weights": objective.group_weights.weights, "gradient": gradient}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _the_checkout_stays_as_it_is() -> Any:
-    """No run may leave a file in the bundles or beside them, those that git ignores included."""
-    before = _files_beside_the_code()
-    yield
-    assert sorted(_files_beside_the_code() - before) == []
-
-
-def _files_beside_the_code() -> set[Path]:
-    names: Sequence[str] = ("*", "bundles/**/*", "pipeline/**/*.db", "tests/**/*.db")
-    found = {path for name in names for path in ROOT.glob(name)}
-    return {path for path in found if "__pycache__" not in path.parts and not path.name.startswith(".")}
