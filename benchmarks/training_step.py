@@ -61,7 +61,7 @@ def measure(folder: Path, cases: int, epochs: int) -> tuple[list[float], list[fl
     """Seconds per epoch through the bundle and bare, each ``epochs`` values."""
     write_cohort(folder, cases)
     write_teacher(folder / "teacher.pt")
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)
     workflow = ConfigWorkflow(
         config_file=str(bundle_folders()["cardiac_cine_student"] / "configs" / "train.yaml"),
         workflow_type="train",
