@@ -77,7 +77,7 @@ def test_the_demo_ends_with_a_table_a_page_and_tracked_runs(workspace: Path) -> 
     }  # fmt: skip
     assert {"Siemens", "Philips", "GE", "Canon"} == set(table["vendor"])
     assert "audit.html" in said
-    assert "worst" in said
+    assert "lowest accuracy" in said
     again = _run(DEMO, workspace)
     assert again.count("already there") == 8
 
