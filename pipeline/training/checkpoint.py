@@ -86,11 +86,18 @@ class TrainingState:
         return self.folder / "model.pt"
 
     def run(self, trainer: Engine) -> None:
-        """Train to the end, or say that this was done before."""
-        if self.path.is_file() and self._read()["epoch"] >= trainer.state.max_epochs:
+        """Train to the end, or say that this was done before.
+
+        Raises:
+            ValueError: if the folder holds a run with other settings.
+        """
+        saved = self._saved()
+        if saved is not None and saved["finished"]:
             print(f"training is complete: {self.model_path}; to train anew choose another output folder")
             return
         trainer.run()
+        if getattr(trainer.state, "rank", 0) == 0:
+            self._write(self.path, {**self._read(), "finished": True})
 
     def attach(self, trainer: Engine) -> None:
         """Restore at the start, seed each epoch, save after it and after whatever else its end brings."""
@@ -110,16 +117,9 @@ class TrainingState:
         Raises:
             ValueError: if it comes from a run with other settings.
         """
-        if not self.path.is_file():
+        saved = self._saved()
+        if saved is None:
             return
-        saved = self._read()
-        changed = sorted(k for k in {*saved["settings"], *self.settings} if saved["settings"].get(k) != self._plain(k))
-        if changed:
-            pairs = ", ".join(f"{key} {saved['settings'].get(key)!r} -> {self._plain(key)!r}" for key in changed)
-            raise ValueError(
-                f"{self.path} belongs to a run with other settings ({pairs}); "
-                "give those to go on with it, or choose another output folder"
-            )
         self.network.load_state_dict(saved["model"])
         for name, part in self.parts.items():
             part.load_state_dict(saved["parts"][name])
@@ -153,6 +153,7 @@ class TrainingState:
         state = {
             "format": 1,
             "epoch": epoch,
+            "finished": False,
             "model": self.network.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "random_state": {"seed": self.seed, "epoch": epoch},
@@ -160,6 +161,21 @@ class TrainingState:
             "settings": {key: self._plain(key) for key in self.settings},
         }
         self._write(self.path, state)
+
+    def _saved(self) -> dict[str, Any] | None:
+        """The last checkpoint, if there is one, of a run with these settings."""
+        if not self.path.is_file():
+            return None
+        saved = self._read()
+        before = saved["settings"]
+        changed = sorted(key for key in {*before, *self.settings} if before.get(key) != self._plain(key))
+        if changed:
+            pairs = ", ".join(f"{key} {before.get(key)!r} -> {self._plain(key)!r}" for key in changed)
+            raise ValueError(
+                f"{self.path} belongs to a run with other settings ({pairs}); "
+                "give those to go on with it, or choose another output folder"
+            )
+        return saved
 
     def _plain(self, key: str) -> str | int | float | bool | None:
         value = self.settings.get(key)

@@ -141,6 +141,34 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> No
         second.state.run(second.trainer)
 
 
+def test_a_finished_run_with_other_settings_is_refused_and_not_passed_off_as_complete(unbroken: Training) -> None:
+    again = Training(unbroken.state.folder, alpha=0.5)
+    with pytest.raises(ValueError, match=r"alpha None -> 0.5"):
+        again.state.run(again.trainer)
+
+
+def test_a_run_killed_after_its_last_epoch_still_comes_to_its_end(tmp_path: Path) -> None:
+    """What happens at the end (artifacts, registry) may be cut off, too: the next start fires it without an epoch."""
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    first = Training(tmp_path)
+    first.trainer.add_event_handler(Events.COMPLETED, die)
+    with pytest.raises(KeyboardInterrupt):
+        first.state.run(first.trainer)
+    ended: list[int] = []
+    second = Training(tmp_path)
+    second.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: ended.append(-1))
+    second.trainer.add_event_handler(Events.COMPLETED, lambda engine: ended.append(engine.state.epoch))
+    second.state.run(second.trainer)
+    assert ended == [EPOCHS]
+    assert torch.equal(second.weights(), first.weights())
+    third = Training(tmp_path)
+    third.state.run(third.trainer)
+    assert third.trainer.state.epoch == 0
+
+
 def test_checkpoints_hold_tensors_and_plain_values_only(unbroken: Training) -> None:
     """weights_only=True refuses anything else; the random state is there as plain numbers."""
     saved = torch.load(unbroken.state.path, weights_only=True)
