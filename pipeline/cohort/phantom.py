@@ -95,7 +95,8 @@ def write_phantom(
     settings = Settings(seed, studies, minority_share, confounding, strength, test_per_cell, full_size)
     drawn = draw_studies(settings)
     _claim(root, settings)
-    write_tables(root, drawn)
+    if not all((root / name).is_file() for name in (TABLE_NAME, TRUTH_NAME)):
+        write_tables(root, drawn)
     missing = [study for study in drawn if not all(path.is_file() for path in _study_files(root, study))]
     done = _write_studies(root, settings, missing, workers or os.cpu_count() or 1)
     bar = tqdm(done, total=len(missing), desc="phantom", unit="study", disable=not progress)

@@ -182,12 +182,13 @@ def test_bytes_do_not_depend_on_the_number_of_workers(cohort: PhantomSummary, tm
 def test_a_second_call_writes_only_what_is_missing(tmp_path: Path) -> None:
     settings = {"seed": 5, "studies": 11, "test_per_cell": 0, "workers": 1, "progress": False}
     first = write_phantom(tmp_path, **settings)
-    before = digests(tmp_path)
+    before, made = digests(tmp_path), first.truth.stat().st_mtime_ns
     lost = next(tmp_path.rglob("*_sa.nii.gz"))
     lost.unlink()
     again = write_phantom(tmp_path, **settings)
     assert (first.written, first.kept, again.written, again.kept) == (11, 0, 1, 10)
     assert digests(tmp_path) == before
+    assert first.truth.stat().st_mtime_ns == made  # what depends on it by time stays up to date
 
 
 def test_a_folder_with_a_cohort_of_other_settings_is_refused(cohort: PhantomSummary) -> None:
