@@ -19,7 +19,14 @@ LOCKED = {
     canonicalize_name(name): version
     for name, version in (line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if line)
 }
-EXTRAS = ("train", "audit", "hospital", "dev")  # `scale` is not part of the lock: nothing here needs it yet
+EXTRAS = (
+    "train",
+    "audit",
+    "dicom",
+    "sheet",
+    "hospital",
+    "dev",
+)  # `scale` is not part of the lock: nothing here needs it yet
 
 
 def _requirements(extra: str) -> list[Requirement]:
@@ -47,13 +54,25 @@ def test_the_conda_environment_has_the_versions_of_the_lock_and_all_that_trainin
     versions = dict(line.split("==") for line in pip if "==" in line)
     versions = {canonicalize_name(name): version for name, version in versions.items()}
     assert versions == {name: LOCKED[name] for name in versions}
-    needed = {canonicalize_name(r.name) for extra in ("train", "audit", "hospital") for r in _requirements(extra)}
+    needed = {
+        canonicalize_name(r.name)
+        for extra in ("train", "audit", "dicom", "sheet", "hospital")
+        for r in _requirements(extra)
+    }
     assert needed - set(versions) == set()
 
 
 @pytest.mark.parametrize(
     "module",
-    ["pipeline.cli", "pipeline.audit.report", "pipeline.cohort.case", "transforms.recipe", "transforms.scanner"],
+    [
+        "pipeline.cli",
+        "pipeline.audit.report",
+        "pipeline.cohort.case",
+        "pipeline.dicom.cine",
+        "transforms.recipe",
+        "transforms.scanner",
+        "transforms.phases",
+    ],
 )
 def test_hospital_and_researcher_import_no_training_library(module: str) -> None:
     code = (
