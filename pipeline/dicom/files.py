@@ -1,0 +1,89 @@
+"""Which files below a folder belong to which study, whatever they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+from pipeline.dicom.header import (
+    SOP_CLASS_TAG,
+    BrokenHeaderError,
+    DeflatedError,
+    NotDicomError,
+    Wanted,
+    opened,
+    read_header,
+)
+from pipeline.dicom.values import Values, tag_of
+
+DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # DICOMDIR
+STUDY_TAG = tag_of("StudyInstanceUID")
+WANTED = Wanted(frozenset({SOP_CLASS_TAG, STUDY_TAG}), last=STUDY_TAG)
+
+
+def studies_in(root: Path, on_file: Callable[[], object] | None = None) -> tuple[dict[str, list[Path]], int]:
+    """Group the DICOM files below a folder by study; of each only the beginning is read.
+
+    Args:
+        root: a folder, or one file.
+        on_file: called after each file, e.g. a progress bar's ``update``.
+
+    Returns:
+        Files by StudyInstanceUID, studies and files ordered by path; and how many files are no DICOM, cannot be read or
+        name no study. A DICOMDIR counts as neither. Links to folders are followed, each folder once.
+
+    Raises:
+        FileNotFoundError: if there is no ``root``.
+    """
+    if not root.exists():
+        raise FileNotFoundError(f"no file or folder at {root}; give the one that holds the DICOM files")
+    studies: dict[str, list[Path]] = {}
+    others = 0
+    for path in _files(root):
+        kind, study = _identity(path)
+        if study:
+            studies.setdefault(study, []).append(path)
+        elif kind != DIRECTORY_CLASS:
+            others += 1
+        if on_file:
+            on_file()
+    return studies, others
+
+
+def _identity(path: Path) -> tuple[str, str]:
+    """MediaStorageSOPClassUID and StudyInstanceUID of a file; empty for what is not there."""
+    try:
+        with opened(path) as stream:
+            header = read_header(stream, WANTED)
+    except (NotDicomError, BrokenHeaderError, DeflatedError, OSError):
+        return "", ""
+    if header.cut:  # perhaps inside the UID
+        return "", ""
+    return header.media_class, Values(header.elements.values).text("StudyInstanceUID")
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Regular files below a folder in the order of their paths, each once, however many links lead to it."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        path = waiting.pop()
+        try:
+            status = path.stat()
+        except OSError:  # a link to nowhere
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if S_ISREG(status.st_mode):
+            yield path
+        elif S_ISDIR(status.st_mode):
+            waiting += sorted(_children(path), reverse=True)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # a folder that may not be read
+        return []
