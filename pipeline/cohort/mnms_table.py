@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from pipeline.cohort.nifti import SetAsideError
 from transforms.scanner import UNKNOWN, normalise_vendor
@@ -48,47 +49,62 @@ class MnmsRow:
     weight_kg: float | None
 
 
-def find_table(root: Path) -> tuple[Path, int]:
+def find_table(
+    root: Path,
+    *,
+    pattern: str = TABLE_PATTERN,
+    required: Sequence[str] = REQUIRED_COLUMNS,
+    folder: str = "OpenDataset",
+) -> tuple[Path, int]:
     """Find the table in ``root`` or in one of its folders.
 
+    Args:
+        root: the data set's folder, or one that contains it.
+        pattern: of the table's name.
+        required: columns that it must have.
+        folder: what the data set's folder is called, for messages.
+
     Returns:
-        The table of the newest release (a name begins with YYMMDD), and how many tables stand beside it.
+        The table of the newest release (a name begins with YYMMDD) that has the columns, else the newest; and how many
+        tables stand beside it.
 
     Raises:
         FileNotFoundError: if there is none, or no ``root``.
         ValueError: if several folders hold one.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder at {root}; give the M&Ms folder (OpenDataset)")
+        raise FileNotFoundError(f"no folder at {root}; give the folder {folder}")
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    found = {folder: sorted(folder.glob(TABLE_PATTERN), key=_release) for folder in folders}
-    found = {folder: tables for folder, tables in found.items() if tables}
+    found = {place: sorted(place.glob(pattern), key=_release, reverse=True) for place in folders}
+    found = {place: tables for place, tables in found.items() if tables}
     if not found:
-        raise FileNotFoundError(f"no table {TABLE_PATTERN!r} in {root} or its folders; give the OpenDataset folder")
+        raise FileNotFoundError(f"no table {pattern!r} in {root} or its folders; give the folder {folder}")
     if root not in found and len(found) > 1:
         raise ValueError(f"tables stand in several folders of {root}: {[f.name for f in found]}; give one of them")
     tables = found.get(root) or next(iter(found.values()))
-    return tables[-1], len(tables)
+    return next((table for table in tables if set(required) <= set(_columns(table))), tables[0]), len(tables)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of the table by column name; empty rows are dropped.
+def read_table(
+    path: Path, *, required: Sequence[str] = REQUIRED_COLUMNS, remedy: str = "use the release with diagnoses"
+) -> list[dict[str, str]]:
+    """Rows of the table by column name; empty rows are dropped as they are read: a spreadsheet may add a million.
 
     Raises:
         ValueError: if a column is missing; those found are named.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with _open(path) as lines:
         reader = csv.reader(lines)
         columns = [name.strip() for name in next(reader, [])]
         empty = dict.fromkeys(columns, "")
-        rows = [empty | dict(zip(columns, map(str.strip, cells), strict=False)) for cells in reader]
-    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+        filled = (cells for cells in reader if any(cells))
+        rows = [empty | dict(zip(columns, map(str.strip, cells), strict=False)) for cells in filled]
+    missing = [name for name in required if name not in columns]
     if missing:
         raise ValueError(
-            f"{path.name} must have the columns {missing}; it has {[name for name in columns if name]}; "
-            "use the release with diagnoses"
+            f"{path.name} must have the columns {missing}; it has {[name for name in columns if name]}; {remedy}"
         )
-    return [row for row in rows if any(row.get(name) for name in REQUIRED_COLUMNS)]
+    return [row for row in rows if any(row.get(name) for name in required)]
 
 
 def parse_row(row: Mapping[str, str]) -> MnmsRow:
@@ -117,6 +133,15 @@ def parse_row(row: Mapping[str, str]) -> MnmsRow:
         height_cm=_positive(row.get("Height")),
         weight_kg=_positive(row.get("Weight")),
     )
+
+
+def _open(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _columns(path: Path) -> list[str]:
+    with _open(path) as lines:
+        return [name.strip() for name in next(csv.reader(lines), [])]
 
 
 def _release(path: Path) -> tuple[str, str]:

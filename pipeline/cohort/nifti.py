@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ORTHONORMAL_TOLERANCE = 1e-3
 SPACING_TOLERANCE = 0.01  # relative
@@ -61,6 +62,15 @@ def read_header(path: Path, *, dimensions: int) -> Header:
     return Header(shape, tuple(_warnings(matrix, np.asarray(image.header.get_zooms()[:3], dtype=float))))
 
 
+def read_affine(path: Path) -> NDArray[np.float64]:
+    """The 4 x 4 affine of a NIfTI file, RAS [mm].
+
+    Raises:
+        SetAsideError: if the file cannot be read.
+    """
+    return np.asarray(_open(path).affine, dtype=np.float64)
+
+
 def find_mask(folder: Path, stem: str, *, shape: tuple[int, ...]) -> tuple[Path | None, list[str]]:
     """Find a mask that fits an image. Masks only measure, so a study is not lost with its mask.
 
@@ -104,10 +114,10 @@ def annotated_phases(path: Path, *, cavity: int) -> tuple[int, int]:
         raise SetAsideError(f"mask cannot be read: {path.name}, {type(error).__name__}") from error
     phases = np.flatnonzero((mask > 0).any(axis=(0, 1, 2)))
     if len(phases) != 2:
-        raise SetAsideError(f"ED and ES are not known: mask has {len(phases)} of {header.shape[3]} phases")
+        raise SetAsideError(f"mask has {len(phases)} of {header.shape[3]} phases")
     cavities = [int((mask[..., phase] == cavity).sum()) for phase in phases]
     if cavities[0] == cavities[1]:
-        raise SetAsideError("ED and ES are not known: cavities of the two annotated phases are equal")
+        raise SetAsideError("cavities of the two annotated phases are equal")
     first, second = (int(phase) for phase in phases)
     return (first, second) if cavities[0] > cavities[1] else (second, first)
 

@@ -146,7 +146,18 @@ def test_of_several_tables_the_newest_is_read_and_said(tree: Tree) -> None:
     tree.write("M&Ms_Dataset_Information.csv", columns=("External code",))
     tree.write("201014_M&Ms_Dataset_Information_-_opendataset.csv", columns=("External code",))
     tree.write()
-    assert tree.imported().notes[0] == f"table {TABLE}, the newest of 3"
+    assert tree.imported().notes[0] == f"table {TABLE}, the newest of 3 that has all columns"
+
+
+def test_a_newer_table_without_pathologies_gives_way_to_one_that_has_them(tree: Tree) -> None:
+    """The releases of 2020 and 2021 came with and without them."""
+    tree.study("A0S9V9")
+    older = "201014_M&Ms_Dataset_Information_-_opendataset.csv"
+    tree.write(older, index=False)
+    tree.write("211006_M&Ms_Dataset_Information_-_opendataset.csv", columns=COLUMNS[:6], index=False)
+    datalist = tree.imported()
+    assert the_case(datalist).case_id == "A0S9V9"
+    assert datalist.notes[0] == f"table {older}, the newest of 2 that has all columns"
 
 
 def test_missing_table_and_missing_folders_are_named(tree: Tree) -> None:
@@ -214,20 +225,35 @@ def test_ed_that_is_no_number_is_taken_from_the_mask(tree: Tree) -> None:
         ({0: 9, 1: 9}, "cavities of the two annotated phases are equal"),
     ],
 )
-def test_a_study_whose_phases_are_not_known_is_set_aside(
-    tree: Tree, cavities: dict[int, int] | None, said: str
+def test_a_study_whose_phases_nobody_names_comes_in_without_them(
+    tree: Tree, tmp_path: Path, cavities: dict[int, int] | None, said: str
 ) -> None:
-    """No default: a loader that falls back to ED = 0 measures another heart."""
-    tree.study("A0S9V9")
+    """No default: a loader that falls back to ED = 0 measures another heart. Preprocessing finds them in the cine."""
     folder = tree.study("E0S9V9", ED=0, ES=0)
     mask = folder / "E0S9V9_sa_gt.nii.gz"
     mask.unlink()
     if cavities is not None:
         save(mask, mask_of(cavities))
     datalist = tree.imported()
-    assert reason(datalist, "E0S9V9").startswith("ED and ES are not known: ")
-    assert said in reason(datalist, "E0S9V9")
-    assert the_case(datalist).case_id == "A0S9V9"
+    case = the_case(datalist)
+    assert (case.ed, case.es) == (None, None)
+    assert datalist.notes[0] == (
+        f"E0S9V9: ED and ES are found from the cine while preprocessing: the table says 0 and 0, and {said}"
+    )
+    write_datalist(datalist, tmp_path / "datalist.json")
+    assert read_datalist(tmp_path / "datalist.json") == datalist
+
+
+def test_a_mask_that_does_not_fit_names_no_phases(tree: Tree) -> None:
+    """Its frames would be counted in another cine."""
+    folder = tree.study("E0S9V9", ED=0, ES=0)
+    save(folder / "E0S9V9_sa_gt.nii.gz", mask_of({1: 20, 3: 35})[..., :4])
+    datalist = tree.imported()
+    assert (the_case(datalist).ed, the_case(datalist).mask) == (None, None)
+    assert [note.split(",")[0] for note in datalist.notes[:2]] == [
+        "E0S9V9: mask left out",
+        "E0S9V9: ED and ES are found from the cine while preprocessing: the table says 0 and 0",
+    ]
 
 
 def test_phases_beyond_the_cine_are_set_aside(tree: Tree) -> None:
@@ -301,9 +327,10 @@ def test_a_setting_that_is_not_known_is_refused(tree: Tree, settings: dict[str, 
 
 
 def test_table_and_folders_that_do_not_match_are_named(tree: Tree) -> None:
-    """Row without folder, folder without row, folder without image, code twice in the table and among the folders."""
+    """Row without folder, without code, folder without row, without image, code twice in the table and in folders."""
     tree.study("A0S9V9")
     tree.row("ROW")
+    tree.row("")
     tree.study("EMPTY")
     (tree.root / "Training/Labeled/EMPTY/EMPTY_sa.nii.gz").unlink()
     tree.study("TWICE")
@@ -320,6 +347,7 @@ def test_table_and_folders_that_do_not_match_are_named(tree: Tree) -> None:
         ("ROW", "row has no folder"),
         ("TWICE", "code stands in several rows of the table"),
         ("TWICE", "code stands in several rows of the table"),
+        ("row without code", "row has no code"),
     ]
 
 
