@@ -5,6 +5,7 @@ its affine beside it; each later face reads what the ones before it wrote::
 
     image         (phases, slices, rows, cols)     image_heart    HeartCentre
     image_affine  4 x 4, RAS [mm]                  image_stored_affine, image_stored_shape  as the file had them
+    ed, es        phases to be picked              image_phases   Phases as found in a cine, given or not
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from transforms.files import read_prepared, read_volume
 from transforms.geometry import orient_short_axis, resample_slices, spacing_mm
 from transforms.heart import find_heart
 from transforms.intensity import check_percentiles, standardise
-from transforms.recipe import StudentInput, crop_heart, pick_phases
+from transforms.phases import find_phases
+from transforms.recipe import StudentInput, crop_heart, known_phases, pick_phases
 from transforms.simulate import simulate_scanner
 
 Data = Mapping[Hashable, Any]
 
 CINE_AXES = 4
+PAIR = 2  # phases: end-diastole and end-systole, and nothing to find
 
 
 class LoadCined(MapTransform):
@@ -37,7 +40,7 @@ class LoadCined(MapTransform):
 
     Raises:
         ValueError: if a case has neither or both, a cine is not 4-D, the volumes of a pair are not 3-D of one
-            shape, or the phases of a cine are not known.
+            shape, or only one of a cine's phases is known.
     """
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
@@ -52,8 +55,7 @@ class LoadCined(MapTransform):
                 out["ed"], out["es"] = 0, 1
             else:
                 out[key], affine = _read_cine(out[key])
-            if out.get("ed") is None or out.get("es") is None:
-                raise ValueError("ed and es must be known for a cine; add both to the datalist, counted from 0")
+            known_phases(out.get("ed"), out.get("es"))  # refuses one without the other
             out[f"{key}_affine"] = out[f"{key}_stored_affine"] = affine
             out[f"{key}_stored_shape"] = out[key].shape
         return out
@@ -124,6 +126,36 @@ class FindHeartd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             out[f"{key}_heart"] = find_heart(out[key], spacing_mm(out[f"{key}_affine"]))
+        return out
+
+
+class FindPhasesd(MapTransform):
+    """Find end-diastole and end-systole in a cine; they become the case's ``ed`` and ``es`` where it has none.
+
+    What is found stands in ``<key>_phases`` in any case, so that it can be held against phases that were given. If
+    those are there and none can be found, ``<key>_phases_not_found`` says why. A pair of given phases is left alone.
+
+    Args:
+        keys: image items, ``(phases, slices, rows, cols)``, oriented, with ``<key>_heart``.
+    """
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        """Find the phases of one case."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            given = known_phases(out.get("ed"), out.get("es")) is not None
+            if given and len(out[key]) <= PAIR:
+                continue
+            try:
+                found = find_phases(out[key], spacing_mm(out[f"{key}_affine"]), out[f"{key}_heart"])
+            except ValueError as error:
+                if not given:
+                    raise
+                out[f"{key}_phases_not_found"] = str(error)
+                continue
+            out[f"{key}_phases"] = found
+            if not given:
+                out["ed"], out["es"] = found.ed, found.es
         return out
 
 

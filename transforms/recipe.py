@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from transforms.geometry import orient_short_axis, resample_crop, resample_slices, spacing_mm
 from transforms.heart import HeartCentre, find_heart
 from transforms.intensity import check_percentiles, standardise
+from transforms.phases import Phases, find_phases
 
 FORMAT_VERSION = 1  # raise it when the same parameters give other numbers
 BIAS_CORRECTIONS = (None, "n4")
@@ -106,36 +107,63 @@ class Prepared:
         image: float32 ``(2, slices, rows, cols)``, end-diastole first, standardised.
         heart: where the heart was found, in the oriented study's pixels.
         spacing_mm: ``(slices, rows, cols)`` of the oriented study before resampling [mm].
+        ed: index of end-diastole in the cine, from 0.
+        es: index of end-systole in the cine, from 0.
+        found: the phases with their confidence where they were found; ``None`` where they were given.
     """
 
     image: NDArray[np.float32]
     heart: HeartCentre
     spacing_mm: tuple[float, float, float]
+    ed: int
+    es: int
+    found: Phases | None = None
 
 
-def prepare_study(cine: ArrayLike, affine: ArrayLike, *, ed: int, es: int, recipe: StudentInput) -> Prepared:
-    """Turn a cine into the student's input: orient, find the heart, crop, pick phases, slices, standardise.
+def prepare_study(
+    cine: ArrayLike, affine: ArrayLike, *, recipe: StudentInput, ed: int | None = None, es: int | None = None
+) -> Prepared:
+    """Turn a cine into the student's input: orient, find the heart and phases, crop, resample slices, standardise.
 
     A bias correction, where the recipe asks for one, comes before this.
 
     Args:
         cine: ``(phases, slices, rows, cols)``, as stored; two phases are enough.
         affine: 4 x 4, RAS [mm], of one phase.
-        ed: index of end-diastole, from 0.
-        es: index of end-systole, from 0.
         recipe: the parameters.
+        ed: index of end-diastole, from 0; with ``es``, or both ``None``: they are then found in the cine.
+        es: index of end-systole, from 0.
 
     Returns:
-        The input with the heart centre that it was cropped around.
+        The input with the heart centre that it was cropped around and the phases that it shows.
 
     Raises:
-        ValueError: if ``cine`` is not 4-D, a phase lies outside it, nothing moves in it, or it is constant.
+        ValueError: if ``cine`` is not 4-D, a phase lies outside it, only one is given, nothing moves in it, or it is
+            constant.
     """
     oriented, oriented_affine = orient_short_axis(np.asarray(cine), affine)
     spacing = spacing_mm(oriented_affine)
     heart = find_heart(oriented, spacing)
-    phases = crop_heart(pick_phases(oriented, ed=ed, es=es), heart, spacing, recipe)
-    return Prepared(standardise(resample_slices(phases, recipe.slices), recipe.percentiles), heart, spacing)
+    known, found = known_phases(ed, es), None
+    if known is None:
+        found = find_phases(oriented, spacing, heart)
+        known = found.ed, found.es
+    phases = crop_heart(pick_phases(oriented, ed=known[0], es=known[1]), heart, spacing, recipe)
+    image = standardise(resample_slices(phases, recipe.slices), recipe.percentiles)
+    return Prepared(image, heart, spacing, *known, found)
+
+
+def known_phases(ed: int | None, es: int | None) -> tuple[int, int] | None:
+    """End-diastole and end-systole if they are given; ``None`` if they are to be found.
+
+    Raises:
+        ValueError: if only one of them is given.
+    """
+    if ed is not None and es is not None:
+        return ed, es
+    if ed is not None or es is not None:
+        raise ValueError(f"ed and es must both be given, or neither to have them found; got ed {ed}, es {es}")
+    return None
 
 
 def pick_phases(cine: NDArray[Any], *, ed: int, es: int) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from pipeline.cohort.case import SECTIONS, Case, Datalist, DatalistError, created_with, read_datalist, write_datalist
 from pipeline.cohort.prepare_case import Outcome, Preparation
-from pipeline.files import atomic_path
+from pipeline.cohort.prepare_report import found_note, summary, write_heart_centres, write_phases
 from transforms.recipe import StudentInput
 
 STEPS = (
@@ -26,12 +24,12 @@ STEPS = (
     "CorrectBiasd",
     "OrientShortAxisd",
     "FindHeartd",
+    "FindPhasesd",
     "PickPhasesd",
     "CropHeartd",
     "ResampleSlicesd",
     "StandardiseIntensityd",
 )
-SHOWN = 10
 
 
 def prepare_datalist(
@@ -48,10 +46,11 @@ def prepare_datalist(
     Each study goes to ``output_dir/studies/<case_id>.npz`` under a temporary name first. What an earlier run made by
     the same recipe from the same sources is kept. A study that fails is set aside with its reason; the others go on.
     Masks are used for one thing only: to measure how far the heart found lies from theirs (``heart_centre.csv``).
+    Phases that the datalist gives are taken, and those found in the cine held against them (``phases.csv``).
 
     Args:
         datalist: JSON of raw studies.
-        output_dir: folder for ``datalist.json``, ``heart_centre.csv`` and ``studies/``.
+        output_dir: folder for ``datalist.json``, ``heart_centre.csv``, ``phases.csv`` and ``studies/``.
         transforms: a MONAI ``Compose``; from a case as a dictionary to one with the array in ``image``. A chain of
             other steps than ours is named in the recipe, which then cannot be exported.
         recipe: what the transforms make.
@@ -79,6 +78,7 @@ def prepare_datalist(
         outcomes = _outcomes([case for _, case in source.cases()], preparation, num_workers)
     prepared = prepared_datalist(source, outcomes, recipe)
     write_heart_centres(target.parent / "heart_centre.csv", source, outcomes)
+    write_phases(target.parent / "phases.csv", source, outcomes)
     write_datalist(prepared, target)
     print("\n".join([*summary(outcomes), f"Datalist: {target}"]))
     return prepared
@@ -130,49 +130,10 @@ def prepared_datalist(source: Datalist, outcomes: dict[str, Outcome], recipe: St
         },
         created_with=created_with(),
         set_aside=(*source.set_aside, *({"case_id": o.case_id, "reason": o.reason} for o in failed)),
+        notes=(*source.notes, *found_note(outcomes)),
         recipe=recipe.to_dict(),
         recipe_digest=recipe.digest,
     )
-
-
-def write_heart_centres(path: Path, source: Datalist, outcomes: dict[str, Outcome]) -> None:
-    """Write one row per study that has a mask; nothing where no study has one."""
-    measured = [case for _, case in source.cases() if "error_mm" in outcomes[case.case_id].heart]
-    if not measured:
-        return
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["case_id", "vendor", "error_mm", "contained"])
-        for case in measured:
-            heart = outcomes[case.case_id].heart
-            table.writerow([case.case_id, case.vendor, f"{heart['error_mm']:.2f}", heart["contained"]])
-
-
-def summary(outcomes: dict[str, Outcome]) -> Iterator[str]:
-    """Lines that say what was prepared, what was set aside and why, and how well the heart was found."""
-    kept = [outcome for outcome in outcomes.values() if outcome.path is not None]
-    written = sum(outcome.written for outcome in kept)
-    yield f"Prepared {written} studies, {len(kept) - written} were there already."
-    failed = [outcome for outcome in outcomes.values() if outcome.path is None]
-    if failed:
-        yield f"Set aside {len(failed)}:"
-        yield from (f"  {outcome.case_id}: {outcome.reason}" for outcome in failed)
-    measured = [outcome for outcome in kept if "error_mm" in outcome.heart]
-    if measured:
-        yield _heart_line(measured)
-    yield from (f"  {o.case_id}: not measured: {o.heart['not_measured']}" for o in kept if "not_measured" in o.heart)
-
-
-def _heart_line(measured: Sequence[Outcome]) -> str:
-    errors = [outcome.heart["error_mm"] for outcome in measured]
-    misses = [outcome.case_id for outcome in measured if not outcome.heart["contained"]]
-    share = 100 * (1 - len(misses) / len(measured))
-    line = (
-        f"Heart centre against {len(measured)} masks: median {np.median(errors):.1f} mm, "
-        f"95th percentile {np.percentile(errors, 95):.1f} mm; heart within the crop in {share:.1f} %."
-    )
-    more = f" and {len(misses) - SHOWN} more" if len(misses) > SHOWN else ""
-    return line + (f" Not within: {', '.join(misses[:SHOWN])}{more}." if misses else "")
 
 
 def _prepared_case(case: Case, outcome: Outcome) -> Case:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Outcome:
         case_id: the case.
         path: its prepared study; ``None`` if it was set aside.
         heart: where the heart was found, and how far that is from the mask's, where there is a mask.
+        phases: which phases were taken, and how far what was found in the cine is from them, where they were given.
         reason: why it was set aside, else empty.
         written: whether the study was prepared now; ``False`` if it was there already.
     """
@@ -37,6 +38,7 @@ class Outcome:
     case_id: str
     path: Path | None = None
     heart: dict[str, Any] = field(default_factory=dict)
+    phases: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
     written: bool = False
 
@@ -62,16 +64,16 @@ class Preparation:
         path = self.folder / f"{case.case_id}.npz"
         try:
             expected = {"recipe_digest": self.recipe.digest, "fingerprint": self.fingerprint(case)}
-            heart = stored_heart(path, expected)
-            if heart is not None:
-                return Outcome(case.case_id, path, heart)
-            image, heart = self._make(case)
-            record = {"case_id": case.case_id, "recipe": self.recipe.to_dict(), **expected, "heart": heart}
+            kept = stored_record(path, expected)
+            if kept is not None:
+                return Outcome(case.case_id, path, kept["heart"], kept["phases"])
+            image, made = self._make(case)
+            record = {"case_id": case.case_id, "recipe": self.recipe.to_dict(), **expected, **made}
             with atomic_path(path) as temporary:
                 write_prepared(temporary, image, record)
         except Exception as error:  # one bad study must not end a night's run; it is named at the end
             return Outcome(case.case_id, reason=reason_of(error))
-        return Outcome(case.case_id, path, heart, written=True)
+        return Outcome(case.case_id, path, made["heart"], made["phases"], written=True)
 
     def fingerprint(self, case: Case) -> str:
         """SHA-256 over what the study is made of: name, size and time of its files, its phases, its simulation."""
@@ -81,7 +83,8 @@ class Preparation:
         made_of = {"files": stats, "phases": (case.ed, case.es), "simulated": (case.simulated, strength)}
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
-    def _make(self, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
+    def _make(self, case: Case) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
+        """The image, and what is to be known of its heart and phases."""
         data = self.transforms({item.name: getattr(case, item.name) for item in fields(case)})
         image = np.asarray(data[IMAGE], dtype=np.float32)
         if image.shape != self.recipe.shape or not np.isfinite(image).all():
@@ -91,7 +94,7 @@ class Preparation:
             )
         centre = data[f"{IMAGE}_heart"]
         heart = centre.to_dict() | {"spacing_mm": list(spacing_mm(data[f"{IMAGE}_affine"]))}
-        return image, heart | self._measured(case, centre, data)
+        return image, {"heart": heart | self._measured(case, centre, data), "phases": phase_record(case, data)}
 
     def _measured(self, case: Case, centre: HeartCentre, data: dict[str, Any]) -> dict[str, Any]:
         """Error of the heart centre; a mask that cannot be used costs the measure, never the study."""
@@ -109,14 +112,49 @@ class Preparation:
         return heart_error(oriented, centre, spacing_mm(affine), self.recipe.field_of_view_mm)
 
 
-def stored_heart(path: Path, expected: dict[str, str]) -> dict[str, Any] | None:
-    """Heart of a prepared study whose record holds ``expected``; ``None`` if there is none, or it is broken."""
+def stored_record(path: Path, expected: dict[str, str]) -> dict[str, Any] | None:
+    """Record of a prepared study if it holds ``expected``; ``None`` if there is none, or it is broken or older."""
     try:
         _, record = read_prepared(path)
     except (FileNotFoundError, ValueError):
         return None
     as_expected = all(record.get(key) == value for key, value in expected.items())
-    return dict(record["heart"]) if as_expected else None
+    return record if as_expected and "heart" in record and "phases" in record else None
+
+
+def phase_record(case: Case, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Which phases of a case were taken, and what was found in its cine.
+
+    Args:
+        case: as the datalist has it.
+        data: the case after the transforms.
+
+    Returns:
+        ``ed, es, n_phases`` and ``source``: ``given`` in the datalist, ``found`` in the cine, or all there are, a
+        ``pair``; ``found_ed, found_es, confidence`` of a cine; ``error_ed, error_es`` [phases] where both are known.
+    """
+    n_phases, found = int(data[f"{IMAGE}_stored_shape"][0]), data.get(f"{IMAGE}_phases")
+    source = "pair" if case.image is None else "found" if case.ed is None else "given"
+    record: dict[str, Any] = {"ed": int(data["ed"]), "es": int(data["es"]), "n_phases": n_phases, "source": source}
+    if found is None:
+        reason = data.get(f"{IMAGE}_phases_not_found")
+        return record | ({"not_measured": reason} if reason else {})
+    record |= {"found_ed": found.ed, "found_es": found.es, "confidence": found.confidence}
+    if source != "given":
+        return record
+    errors = (cyclic_distance(getattr(found, name), record[name], n_phases) for name in ("ed", "es"))
+    return record | dict(zip(("error_ed", "error_es"), errors, strict=True))
+
+
+def cyclic_distance(phase: int, other: int, n_phases: int) -> int:
+    """Phases between two phases the shorter way round: of 20, the last and the first are 1 apart.
+
+    Example:
+        >>> cyclic_distance(19, 0, 20), cyclic_distance(3, 9, 20)
+        (1, 6)
+    """
+    apart = abs(phase - other) % n_phases
+    return min(apart, n_phases - apart)
 
 
 def read_masks(case: Case) -> np.ndarray | None:

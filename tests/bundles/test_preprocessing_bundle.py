@@ -213,6 +213,64 @@ def test_heart_centres_are_measured_where_masks_are(
     assert "Heart centre against 3 masks: median" in capsys.readouterr().out
 
 
+def test_phases_that_a_case_lacks_are_found_and_told(
+    prepare: Prepare, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disc is largest at phase 0, smallest at 2: without its phases, the study that it gives with them."""
+    given = prepare()
+    change(cohort, "training", *(replace(c, ed=None, es=None) for c in read_datalist(cohort).sections["training"]))
+    found = prepare(output_dir=str(tmp_path / "found"))
+    for (_, a), (_, b) in zip(given.cases(), found.cases(), strict=True):
+        np.testing.assert_array_equal(read_prepared(str(a.image))[0], read_prepared(str(b.image))[0])
+    assert all((case.ed, case.es) == (0, 1) for _, case in found.cases())
+    assert found.recipe_digest == given.recipe_digest
+    rows = {row["case_id"]: row for row in csv.DictReader((tmp_path / "found" / "phases.csv").open())}
+    assert [(rows[c]["source"], rows[c]["ed"], rows[c]["es"], rows[c]["error_ed"]) for c in "AB"] == [
+        ("found", "0", "2", ""),
+        ("found", "0", "2", ""),
+    ]
+    assert found.notes[-1] == "ED and ES of 2 studies were found in their cines, see phases.csv"
+    assert "Phases found in 2 studies that came without." in capsys.readouterr().out
+
+
+def test_found_phases_are_held_against_given_ones(
+    prepare: Prepare, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of four phases: given rightly as 0 and 2, and, in another case, one phase late; the pair has none to find."""
+    first, second = read_datalist(cohort).sections["training"]
+    change(cohort, "training", first, replace(second, ed=1, es=3))
+    prepared = prepare()
+    rows = {row["case_id"]: row for row in csv.DictReader((tmp_path / "prepared" / "phases.csv").open())}
+    assert {case: (row["error_ed"], row["error_es"]) for case, row in rows.items()} == {
+        "A": ("0", "0"),
+        "B": ("1", "1"),
+        "C": ("0", "0"),
+    }
+    line = "ED median 0, within 1 in 100.0 %, within 2 in 100.0 %, worst 1; ES median 0, within 1 in 100.0 %"
+    assert f"Phases against 3 studies with given ones: {line}" in capsys.readouterr().out
+    record = read_prepared(str(prepared.sections["training"][1].image))[1]["phases"]
+    assert (record["ed"], record["es"], record["found_ed"], record["found_es"]) == (1, 3, 0, 2)
+    assert read_prepared(str(prepared.sections["test"][0].image))[1]["phases"] == {
+        "ed": 0,
+        "es": 1,
+        "n_phases": 2,
+        "source": "pair",
+    }
+
+
+def test_a_second_run_tells_the_same_of_phases(prepare: Prepare, tmp_path: Path) -> None:
+    prepare()
+    before = (tmp_path / "prepared" / "phases.csv").read_text()
+    prepare()
+    assert (tmp_path / "prepared" / "phases.csv").read_text() == before
+
+
+def test_the_recipe_of_given_phases_has_the_digest_that_it_always_had(prepare: Prepare) -> None:
+    """Studies and models made before phases could be found stay usable."""
+    assert StudentInput().digest == "51b69fc6102ab5696f705dbf2354b4e8a3740079e1551aca610013fb5c7ad1db"
+    assert prepare().recipe_digest == RECIPE.digest
+
+
 def test_masks_change_nothing_but_the_measure(prepare: Prepare, cohort: Path, tmp_path: Path) -> None:
     """Without masks, and with a broken one, the same input."""
     with_masks = prepare()
@@ -238,7 +296,7 @@ def test_bias_correction_says_that_it_cannot_be_exported(prepare: Prepare, capsy
 def test_an_exchanged_step_has_its_part_in_the_recipe(prepare: Prepare, capsys: pytest.CaptureFixture[str]) -> None:
     """Else studies prepared in two ways would pass for one."""
     step = {"_target_": "ScaleIntensityd", "keys": "image"}
-    prepared = prepare(**{"transforms#transforms#8": step})
+    prepared = prepare(**{"transforms#transforms#9": step})
     recipe = StudentInput.from_dict(prepared.recipe or {})
     assert recipe.extra_steps[-1] == "monai.transforms.intensity.dictionary.ScaleIntensityd"
     assert prepared.recipe_digest == recipe.digest != RECIPE.digest

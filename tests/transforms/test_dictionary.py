@@ -17,6 +17,7 @@ from transforms.dictionary import (
     CorrectBiasd,
     CropHeartd,
     FindHeartd,
+    FindPhasesd,
     LoadCined,
     LoadPreparedd,
     OrientShortAxisd,
@@ -26,6 +27,7 @@ from transforms.dictionary import (
     StandardiseIntensityd,
 )
 from transforms.files import read_volume, write_prepared
+from transforms.heart import HeartCentre
 from transforms.recipe import StudentInput, prepare_study
 from transforms.simulate import simulate_scanner
 
@@ -54,6 +56,7 @@ def faces() -> Compose:
             SimulateScannerd("image"),
             OrientShortAxisd("image"),
             FindHeartd("image"),
+            FindPhasesd("image"),
             PickPhasesd("image"),
             CropHeartd("image", SMALL),
             ResampleSlicesd("image", SMALL.slices),
@@ -68,6 +71,40 @@ def test_the_chain_of_faces_gives_what_prepare_study_gives(case: dict[str, Any])
     prepared = faces()(case)
     np.testing.assert_array_equal(prepared["image"], expected.image)
     assert prepared["image_heart"] == expected.heart
+
+
+def test_phases_that_a_case_lacks_are_found_and_the_function_finds_the_same(case: dict[str, Any]) -> None:
+    """The disc is largest at phase 0 and smallest at 3."""
+    expected = prepare_study(*read_volume(case["image"]), recipe=SMALL)
+    prepared = faces()(case | {"ed": None, "es": None})
+    np.testing.assert_array_equal(prepared["image"], expected.image)
+    assert prepared["image_phases"] == expected.found
+    assert (prepared["ed"], prepared["es"]) == (expected.ed, expected.es) == (0, 3)
+
+
+def test_given_phases_stand_whatever_is_found(case: dict[str, Any]) -> None:
+    prepared = faces()(case | {"ed": 1, "es": 4})
+    assert (prepared["ed"], prepared["es"]) == (1, 4)
+    assert (prepared["image_phases"].ed, prepared["image_phases"].es) == (0, 3)
+    expected = prepare_study(*read_volume(case["image"]), ed=1, es=4, recipe=SMALL)
+    np.testing.assert_array_equal(prepared["image"], expected.image)
+
+
+def test_a_pair_of_given_phases_is_not_searched(case: dict[str, Any], study: Study) -> None:
+    """There is nothing to find, and nothing to be told of it."""
+    write_nifti(case["image"], study[0][[0, 3]], study[1])
+    prepared = faces()(case | {"ed": 0, "es": 1})
+    assert "image_phases" not in prepared
+
+
+def test_a_search_that_fails_costs_a_case_with_given_phases_only_the_measure(case: dict[str, Any]) -> None:
+    """The heart was looked for where nothing moves: refused if the phases are needed, else said."""
+    data = OrientShortAxisd("image")(LoadCined("image")(case)) | {"image_heart": HeartCentre(-900.0, 0.0, 1.0)}
+    given = FindPhasesd("image")(data)
+    assert (given["ed"], given["es"]) == (0, 3)
+    assert "nothing moves there" in given["image_phases_not_found"]
+    with pytest.raises(ValueError, match="nothing moves there"):
+        FindPhasesd("image")(data | {"ed": None, "es": None})
 
 
 def test_the_case_that_was_given_stays_as_it_was(case: dict[str, Any]) -> None:
@@ -184,8 +221,8 @@ def truncated(folder: Path) -> dict[str, Any]:
     return {"image": path, "ed": 0, "es": 1}
 
 
-def phases_unknown(folder: Path) -> dict[str, Any]:
-    return {"image": write_nifti(folder / "a.nii", np.ones((2, 3, 4, 5), np.float32), np.eye(4)), "ed": None}
+def one_phase_unknown(folder: Path) -> dict[str, Any]:
+    return {"image": write_nifti(folder / "a.nii", np.ones((2, 3, 4, 5), np.float32), np.eye(4)), "ed": None, "es": 1}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +232,7 @@ def phases_unknown(folder: Path) -> dict[str, Any]:
         (unlike_pair, "of one shape"),
         (not_finite, "finite values only"),
         (truncated, "image must be readable: a.nii.gz"),
-        (phases_unknown, "ed and es must be known"),
+        (one_phase_unknown, "ed and es must both be given, or neither to have them found; got ed None, es 1"),
         (lambda _: {"image": None}, "either 'image' or both"),
         (lambda folder: {**unlike_pair(folder), **only_3d(folder)}, "either 'image' or both"),
         (lambda _: {"image": Path(__file__)}, "must end in one of"),

@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from benchmarks.sunnybrook import read_sunnybrook
+from transforms.geometry import orient_short_axis, spacing_mm
 from transforms.heart import BELOW_MM, BESIDE_MM, find_heart
 
 SPACING = (10.0, 1.6, 1.6)
@@ -115,3 +117,17 @@ def test_real_hearts_lie_within_a_crop_of_160_mm(real_data: Path) -> None:
         contained.append(np.abs((places - (heart.row, heart.col)) * spacing[1:]).max() <= 80.0)
     assert len(contained) == 60
     assert np.mean(contained) >= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_real_left_ventricles_of_another_vendor_lie_within_the_crop(real_data: Path) -> None:
+    """Sunnybrook, whole cines: every contour, at end-diastole and end-systole."""
+    studies = list(read_sunnybrook(real_data / "sunnybrook"))
+    assert len(studies) == 3
+    for study in studies:
+        cine, affine = orient_short_axis(study.cine, study.affine)
+        outline, _ = orient_short_axis(study.outline, study.affine)
+        heart, spacing = find_heart(cine, spacing_mm(affine)), spacing_mm(affine)
+        places = np.argwhere(outline)[:, 2:]
+        assert np.abs((places - (heart.row, heart.col)) * spacing[1:]).max() <= 80.0

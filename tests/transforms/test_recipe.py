@@ -51,6 +51,22 @@ def test_the_steps_come_in_the_order_that_the_docstring_gives(study: Study) -> N
     assert prepared.heart == heart
 
 
+def test_phases_that_are_not_given_are_found(study: Study) -> None:
+    """The disc is largest at phase 0 and smallest at 3; the image is that of these two given."""
+    given, found = prepare_study(*study, ed=0, es=3, recipe=SMALL), prepare_study(*study, recipe=SMALL)
+    assert (found.ed, found.es) == (0, 3)
+    assert found.found is not None
+    assert found.found.confidence > 0.5
+    assert given.found is None
+    np.testing.assert_array_equal(found.image, given.image)
+
+
+@pytest.mark.parametrize(("ed", "es"), [(0, None), (None, 3)])
+def test_one_phase_without_the_other_is_refused(study: Study, ed: int | None, es: int | None) -> None:
+    with pytest.raises(ValueError, match=f"both be given, or neither to have them found; got ed {ed}, es {es}"):
+        prepare_study(*study, ed=ed, es=es, recipe=SMALL)
+
+
 def test_end_diastole_comes_first_even_where_it_is_the_last_frame(study: Study) -> None:
     """The cavity is larger at end-diastole, and the disc is brighter than what surrounds it."""
     cine, affine = study
