@@ -7,7 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-DONE, OUR_FAULT, WRONG_USAGE, NOTHING_USABLE = 0, 1, 2, 3
+from pipeline.cli_datalist import add_sources
+from pipeline.cli_options import DONE, WRONG_USAGE, names
+
+EXTRAS = {"audit": "audit", "sheet": "sheet", "datalist": "dicom"}  # where a command's libraries come from
+PAGE_LIBRARIES = {"jinja2", "PIL"}
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -28,9 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"evenbeat: {error}\n")
         return WRONG_USAGE
     except ModuleNotFoundError as error:
-        extra = "audit" if arguments.name == "audit" else "train"
+        extra = _extra(arguments.name, error.name)
         sys.stderr.write(f"evenbeat {arguments.name} needs {error.name}: pip install 'evenbeat[{extra}]'\n")
         return WRONG_USAGE
+
+
+def _extra(command: str, library: str | None) -> str:
+    """Which of the package's extras brings a library that a command lacks."""
+    return "sheet" if command == "datalist" and library in PAGE_LIBRARIES else EXTRAS.get(command, "train")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="evenbeat", description="Group-robust distillation of cardiac cine MRI classifiers, audited by scanner."
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_phantom, _add_datalist, _add_audit, _add_bundles):
+    for add in (_add_demo, _add_phantom, _add_datalist, _add_sheet, _add_audit, _add_bundles):
         add(commands)
     return parser
 
@@ -87,53 +96,21 @@ def _phantom(arguments: argparse.Namespace) -> int:
 
 def _add_datalist(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("datalist", help="turn folders of studies into one validated datalist")
-    parser.add_argument("source", choices=("mnms", "acdc"), help="layout of the folder")
-    parser.add_argument("root", type=Path, help="folder with the studies")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="datalist.json to write")
-    parser.add_argument("--classes", type=_names, default=("NOR", "HCM", "DCM"), help="comma-separated (NOR,HCM,DCM)")
-    parser.add_argument("--map", type=_mapping, default={}, help="pathologies counted as others, e.g. HHD=HCM")
-    parser.add_argument("--group-by", type=_names, default=("vendor",), help="comma-separated columns (vendor)")
-    parser.add_argument(
-        "--split",
-        choices=("stratified", "folders"),
-        default="stratified",
-        help="patients drawn anew, or as the folders Training, Validation, Testing say",
-    )
-    parser.add_argument(
-        "--shares",
-        type=_shares,
-        default=(0.6, 0.2, 0.2),
-        help="of the patients for training, validation, test (0.6,0.2,0.2)",
-    )
-    parser.add_argument("--simulate-scanners", choices=("mnms",), help="ACDC: vendors simulated with M&Ms' shares")
-    parser.add_argument("--seed", type=int, default=0, help="of the split")
-    parser.set_defaults(command=_datalist)
+    add_sources(parser)
 
 
-def _datalist(arguments: argparse.Namespace) -> int:
-    from pipeline.cohort.case import SECTIONS, write_datalist
-    from pipeline.cohort.summary import summary_lines
+def _add_sheet(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("sheet", help="one page on which a person sees every study of a datalist")
+    parser.add_argument("datalist", type=Path, help="datalist.json of raw studies or of prepared ones")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for index.html and its pictures")
+    parser.set_defaults(command=_sheet)
 
-    common = {
-        "classes": arguments.classes,
-        "group_by": arguments.group_by,
-        "seed": arguments.seed,
-        "fractions": dict(zip(SECTIONS, arguments.shares, strict=True)),
-    }
-    if arguments.source == "mnms":
-        from pipeline.cohort.mnms import import_mnms
 
-        listed = import_mnms(arguments.root, split=arguments.split, class_map=arguments.map, **common)
-    else:
-        from pipeline.cohort.acdc import import_acdc
+def _sheet(arguments: argparse.Namespace) -> int:
+    from pipeline.cohort.case import read_datalist
+    from pipeline.sheet.quality_sheet import write_quality_sheet
 
-        listed = import_acdc(arguments.root, simulate_scanners=arguments.simulate_scanners, **common)
-    print("\n".join(summary_lines(listed)))
-    if not any(listed.sections.values()):
-        sys.stderr.write("no study came in; the reasons are listed above\n")
-        return NOTHING_USABLE
-    write_datalist(listed, arguments.output)
-    print(f"wrote {arguments.output}")
+    print(f"wrote {write_quality_sheet(read_datalist(arguments.datalist), arguments.output)}")
     return DONE
 
 
@@ -141,7 +118,7 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("audit", help="assess a predictions table scanner by scanner")
     parser.add_argument("predictions", type=Path, nargs="+", help="CSV or Parquet tables")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for audit.html and audit.json")
-    parser.add_argument("--group-by", type=_names, default=("vendor",), help="comma-separated columns (vendor)")
+    parser.add_argument("--group-by", type=names, default=("vendor",), help="comma-separated columns (vendor)")
     parser.add_argument("--replicates", type=int, default=2000, help="of the patient bootstrap")
     parser.add_argument("--min-patients", type=int, default=10, help="fewer get no interval")
     parser.add_argument("--note", help="a sentence printed in the report, e.g. that scanners are simulated")
@@ -185,30 +162,6 @@ def _bundles(arguments: argparse.Namespace) -> int:
         raise ValueError(f"bundle must be one of {', '.join(folders)}, got {arguments.bundle!r}")
     print(folders[arguments.bundle])
     return DONE
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise argparse.ArgumentTypeError("needs at least one name; separate several by commas")
-    return names
-
-
-def _shares(text: str) -> tuple[float, ...]:
-    try:
-        shares = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        shares = ()
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise argparse.ArgumentTypeError(f"must be three numbers that sum to 1, like 0.6,0.2,0.2, got {text!r}")
-    return shares
-
-
-def _mapping(text: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in _names(text)]
-    if not all(equals and old and new for old, equals, new in pairs):
-        raise argparse.ArgumentTypeError(f"must be pairs like HHD=HCM, separated by commas, got {text!r}")
-    return {old: new for old, _, new in pairs}
 
 
 if __name__ == "__main__":

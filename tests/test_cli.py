@@ -57,6 +57,8 @@ def test_nothing_usable_ends_with_status_3_and_the_reasons(
         (["datalist", "mnms", "/nowhere", "-o", "x.json"], "nowhere"),
         (["audit", "/nowhere.csv", "-o", "report"], "nowhere.csv"),
         (["bundles", "cardiac"], "cardiac_cine_student"),
+        (["sheet", "/nowhere.json", "-o", "sheet"], "nowhere.json"),
+        (["datalist", "mnms2", "/nowhere", "-o", "x.json"], "nowhere"),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_one_line(
@@ -100,6 +102,80 @@ def test_an_audit_of_anybodys_table_prints_the_groups(tmp_path: Path, capsys: py
     }
 
 
+@pytest.mark.parametrize("source", ["mnms", "mnms2", "acdc", "dicom"])
+def test_each_source_of_a_datalist_has_a_help_of_its_own(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Options of one source mean nothing to another: --keep-ids of M&Ms would be a promise that nobody keeps."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["datalist", source, "--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert ("--keep-ids" in said) == (source == "dicom")
+    assert ("--simulate-scanners" in said) == (source == "acdc")
+    assert ("--split" in said) == (source in {"mnms", "mnms2"})
+    for option in ("--classes", "--group-by", "--shares", "--seed", "--output"):
+        assert option in said
+
+
+def test_a_source_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["datalist", "dicoms", "x", "-o", "y"])
+    assert stopped.value.code == 2
+    assert "mnms2" in capsys.readouterr().err
+
+
+def test_a_folder_without_dicom_ends_with_status_3_and_says_what_is_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, output = tmp_path / "root", tmp_path / "list.json"
+    root.mkdir()
+    (root / "letter.txt").write_text("Dear colleague")
+    arguments = ["datalist", "dicom", str(root), "-o", str(output), "--salt-file", str(tmp_path / "salt")]
+    assert main([*arguments, "--report", str(tmp_path / "sheet")]) == 3
+    said = capsys.readouterr()
+    assert "DICOM: no case" in said.out
+    assert "1 file is no DICOM" in said.out
+    assert "no study came in" in said.err
+    assert not output.exists()
+    assert "No study came in" in (tmp_path / "sheet" / "index.html").read_text()
+
+
+def test_a_sheet_shows_every_study_of_a_datalist(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed, sheet = tmp_path / "list.json", tmp_path / "sheet"
+    assert main(["datalist", "mnms", str(phantom), "-o", str(listed), "--split", "folders", "--classes", "DCM"]) == 0
+    sections = json.loads(listed.read_text())
+    n_studies = sum(len(sections[name]) for name in ("training", "validation", "test"))
+    assert n_studies > 4
+    assert main(["sheet", str(listed), "-o", str(sheet)]) == 0
+    assert f"wrote {sheet / 'index.html'}" in capsys.readouterr().out
+    page = (sheet / "index.html").read_text()
+    assert page.count('<article class="study') == n_studies
+    assert "No pictures" not in page
+    assert len(list((sheet / "images").glob("*.png"))) == n_studies
+
+
+@pytest.mark.parametrize(
+    ("command", "library", "extra"),
+    [
+        (["datalist", "dicom", ".", "-o", "x"], "pydicom", "dicom"),
+        (["datalist", "dicom", ".", "-o", "x"], "jinja2", "sheet"),
+        (["sheet", "x.json", "-o", "y"], "PIL", "sheet"),
+        (["audit", "x.csv", "-o", "y"], "jinja2", "audit"),
+    ],
+)
+def test_a_missing_library_is_named_with_what_installs_it(
+    command: list[str], library: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object) -> int:
+        raise ModuleNotFoundError(name=library)
+
+    for name in ("pipeline.cli_datalist._datalist", "pipeline.cli._sheet", "pipeline.cli._audit"):
+        monkeypatch.setattr(name, missing)
+    assert main(command) == 2
+    assert capsys.readouterr().err.endswith(f"needs {library}: pip install 'evenbeat[{extra}]'\n")
+
+
 def test_bundles_are_found_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bundles", "cardiac_cine_student"]) == 0
     assert (Path(capsys.readouterr().out.strip()) / "configs" / "train.yaml").is_file()
@@ -132,5 +208,5 @@ def test_help_lists_every_command_and_starts_fast_without_training_libraries() -
     code += "sys.exit(bool({'torch', 'monai', 'pandas', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    for command in ("demo", "phantom", "datalist", "audit", "bundles"):
+    for command in ("demo", "phantom", "datalist", "sheet", "audit", "bundles"):
         assert command in done.stdout

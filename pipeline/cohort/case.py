@@ -52,6 +52,7 @@ class Case:
         scanner: vendor, model and field strength in one line.
         field_strength_t: nominal field [T].
         vendor_raw: the vendor as the source spelt it.
+        software: major version of the scanner's software; empty where it is not known.
         image: cine (4-D), or a prepared study; without it ``image_ed`` and ``image_es`` (3-D).
         image_ed: end-diastole (3-D).
         image_es: end-systole (3-D).
@@ -76,6 +77,7 @@ class Case:
     scanner: str
     field_strength_t: float | None = None
     vendor_raw: str = ""
+    software: str = ""
     image: Path | None = None
     image_ed: Path | None = None
     image_es: Path | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.cohort.case import SECTIONS, Case, Datalist, group_of
 
 REASON_DETAIL = ": "
+NO_LABEL = "no label"
 
 
 def summary_lines(datalist: Datalist) -> list[str]:
@@ -17,13 +18,27 @@ def summary_lines(datalist: Datalist) -> list[str]:
         For each section a table of group x class, in cases, every group that occurs anywhere in the datalist
         included (n = 0); then how many were set aside, by reason; then the notes.
     """
+    return [*section_lines(datalist), *_set_aside_lines(datalist), *note_lines(datalist.notes)]
+
+
+def section_lines(datalist: Datalist) -> list[str]:
+    """The first part of :func:`summary_lines`: for each section a table of group x class.
+
+    Where a case has no label, a column counts those.
+    """
     lines = [f"{datalist.source}: {_count(case for _, case in datalist.cases())}"]
     columns = _row_columns(datalist.group_by)
     groups = sorted({group_of(case, columns) for _, case in datalist.cases()})
+    bare = any(not case.label for _, case in datalist.cases())
     for section in SECTIONS:
         lines += ["", f"{section}: {_count(datalist.sections[section])}"]
-        lines += _table(datalist.sections[section], columns, groups, datalist.classes)
-    return [*lines, *_set_aside_lines(datalist), *_note_lines(datalist)]
+        lines += _table(datalist.sections[section], columns, groups, [*datalist.classes, *([""] if bare else [])])
+    return lines
+
+
+def note_lines(notes: Sequence[str]) -> list[str]:
+    """The last part of :func:`summary_lines`."""
+    return ["", "notes", *(f"  {note}" for note in notes)] if notes else []
 
 
 def set_aside_counts(datalist: Datalist) -> dict[str, int]:
@@ -39,7 +54,7 @@ def _row_columns(group_by: Sequence[str]) -> list[str]:
 
 def _table(cases: Sequence[Case], columns: Sequence[str], groups: Sequence[str], classes: Sequence[str]) -> list[str]:
     counts = Counter((group_of(case, columns), case.label) for case in cases)
-    rows = [["", *classes, "all"]]
+    rows = [["", *(name or NO_LABEL for name in classes), "all"]]
     for group in groups:
         cells = [counts[group, label] for label in classes]
         rows.append([group, *map(str, cells), str(sum(cells))])
@@ -57,10 +72,6 @@ def _set_aside_lines(datalist: Datalist) -> list[str]:
     counts = set_aside_counts(datalist)
     head = f"set aside: {len(datalist.set_aside)} (each with its reason in the datalist)"
     return ["", head, *(f"  {n:4d}  {reason}" for reason, n in counts.items())] if counts else ["", "set aside: 0"]
-
-
-def _note_lines(datalist: Datalist) -> list[str]:
-    return ["", "notes", *(f"  {note}" for note in datalist.notes)] if datalist.notes else []
 
 
 def _count(cases: Iterable[Case]) -> str:

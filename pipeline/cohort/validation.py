@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from transforms.scanner import UNKNOWN, VENDORS, normalise_vendor
 
 SECTIONS = ("training", "validation", "test")
-GROUP_COLUMNS = ("vendor", "site", "scanner", "field_strength_t", "label", "sex")
+GROUP_COLUMNS = ("vendor", "site", "scanner", "field_strength_t", "software", "label", "sex")
 
 UNLABELLED_SECTIONS = ("test",)  # there a case may come without its label, to be read by a trained model
 REQUIRED_TEXTS = ("case_id", "patient_id", "label", "site", "vendor", "scanner")
@@ -18,7 +18,7 @@ PATHS = ("image", "image_ed", "image_es", "mask", "mask_ed", "mask_es")
 FRAMES = ("ed", "es")
 LARGEST = {"field_strength_t": 20.0, "age": 130.0, "height_cm": 300.0, "weight_kg": 1000.0}
 SEXES = ("M", "F", "O")
-RECORD_KEYS = (*REQUIRED_TEXTS, "vendor_raw", *PATHS, *FRAMES, *LARGEST, "sex", "simulated", "heart")
+RECORD_KEYS = (*REQUIRED_TEXTS, "vendor_raw", "software", *PATHS, *FRAMES, *LARGEST, "sex", "simulated", "heart")
 
 REQUIRED_HEADER = ("classes", "source", "group_by", "created_with")
 HEADER_KEYS = (*REQUIRED_HEADER, "set_aside", "notes", "recipe", "recipe_digest")
@@ -268,7 +268,7 @@ HEADER_RULES: tuple[Rule, ...] = (
     *((section, lambda value: isinstance(value, list), "a list of cases") for section in SECTIONS),
 )
 RECORD_RULES: tuple[Rule, ...] = (
-    ("vendor_raw", lambda value: isinstance(value, str), "a text"),
+    *((key, lambda value: isinstance(value, str), "a text") for key in ("vendor_raw", "software")),
     *((key, _is_text, "a path, relative to the datalist") for key in PATHS),
     *((key, _is_frame, "a whole number from 0 (phases count from 0)") for key in FRAMES),
     *((key, _up_to(largest), f"a number above 0 and at most {largest:g}") for key, largest in LARGEST.items()),

@@ -1,0 +1,46 @@
+"""What commands share: the statuses with which they end, and the forms of their options."""
+
+from __future__ import annotations
+
+import argparse
+
+DONE, OUR_FAULT, WRONG_USAGE, NOTHING_USABLE = 0, 1, 2, 3
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names separated by commas.
+
+    Raises:
+        ArgumentTypeError: if there is none.
+    """
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise argparse.ArgumentTypeError("needs at least one name; separate several by commas")
+    return found
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Three shares that sum to 1, separated by commas.
+
+    Raises:
+        ArgumentTypeError: if they are not.
+    """
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != 3 or min(found) < 0 or abs(sum(found) - 1) > 1e-6:
+        raise argparse.ArgumentTypeError(f"must be three numbers that sum to 1, like 0.6,0.2,0.2, got {text!r}")
+    return found
+
+
+def mapping(text: str) -> dict[str, str]:
+    """Pairs such as ``HHD=HCM``, separated by commas.
+
+    Raises:
+        ArgumentTypeError: if a part is no pair.
+    """
+    pairs = [pair.partition("=") for pair in names(text)]
+    if not all(equals and old and new for old, equals, new in pairs):
+        raise argparse.ArgumentTypeError(f"must be pairs like HHD=HCM, separated by commas, got {text!r}")
+    return {old: new for old, _, new in pairs}
