@@ -1,0 +1,1 @@
+"""Pictures of every study on one page."""
