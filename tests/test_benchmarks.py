@@ -15,6 +15,7 @@ import pytest
     ("command", "ratio"),
     [
         (["benchmarks.preprocessing", "--studies", "2", "--repeats", "1"], r"ours / stock +([0-9.]+)"),
+        (["benchmarks.cine_assembly", "--repeats", "1"], r"read_cine / bare pydicom.*: ([0-9.]+)$"),
         (["benchmarks.training_step", "--cases", "32", "--epochs", "1"], r"ratio bundle / bare: median ([0-9.]+)"),
     ],
 )
@@ -23,6 +24,19 @@ def test_a_benchmark_prints_the_ratio_to_its_peer(command: list[str], ratio: str
         [sys.executable, "-m", *command], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = re.search(ratio, done.stdout)
+    found = re.search(ratio, done.stdout, re.MULTILINE)
     assert found is not None, done.stdout
     assert float(found[1]) > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_without_labels_prints_both_tables() -> None:
+    """A small phantom: every heart within the crop, every phase within 2 of the true one."""
+    command = ["benchmarks.without_labels", "--studies", "12", "--per-cell", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"phantom +12 +[0-9.]+ +[0-9.]+ +100\.0", done.stdout), done.stdout
+    for phase in ("ED", "ES"):
+        assert re.search(rf"phantom +12 +{phase} +[01] +[0-9.]+ +[0-9.]+ +100\.0 +[0-2]\n", done.stdout), done.stdout

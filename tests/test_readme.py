@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -27,6 +28,7 @@ def _sections() -> dict[str, list[str]]:
 def _run(command: list[str] | str, folder: Path) -> str:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "2"}
     environment.pop("MLFLOW_TRACKING_URI", None)
+    environment["XDG_CONFIG_HOME"] = str(folder / "config")  # the salt of pseudonyms
     shell = isinstance(command, str)
     done = subprocess.run(
         command, cwd=folder, shell=shell, env=environment, capture_output=True, text=True, check=False
@@ -52,7 +54,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_section_with_commands_is_run_by_a_test() -> None:
     with_commands = {title for title, commands in _sections().items() if commands}
-    assert with_commands == {"See it work", "Your own studies", "The three bundles", "Real hearts, simulated scanners"}
+    assert with_commands == {
+        "See it work",
+        "Your own studies",
+        "From a folder of DICOM files",
+        "The three bundles",
+        "Real hearts, simulated scanners",
+    }
 
 
 def test_the_two_first_commands_are_make_demo_and_make_test() -> None:
@@ -92,6 +100,20 @@ def test_the_commands_for_own_studies_and_for_each_bundle_run(workspace: Path) -
         _run(_quick(command), workspace)
     assert (workspace / "report" / "audit.html").is_file()
     assert "label" in pd.read_csv(workspace / "read" / "predictions.csv").columns
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_way_from_dicom_files_to_what_the_student_sees_runs(workspace: Path, real_data: Path) -> None:
+    (workspace / "dicoms").symlink_to(real_data / "sunnybrook" / "dicoms")
+    commands = _sections()["From a folder of DICOM files"]
+    assert len(commands) == 3
+    for command in commands:
+        _run(command, workspace)
+    listed = json.loads((workspace / "sb-prepared" / "datalist.json").read_text())
+    assert [case["scanner"] for case in listed["test"]] == ["GE SIGNA HDx 1.5 T"] * 3
+    for page in ("sb", "sb-sheet"):
+        assert (workspace / page / "index.html").read_text().count("<img") >= 3
 
 
 @pytest.mark.slow
