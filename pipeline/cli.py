@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.cli_datalist import add_sources
-from pipeline.cli_options import DONE, WRONG_USAGE, names
+from pipeline.cli_options import DONE, WRONG_USAGE, folder_to_fill, names
 
 EXTRAS = {"audit": "audit", "sheet": "sheet", "datalist": "dicom"}  # where a command's libraries come from
 PAGE_LIBRARIES = {"jinja2", "PIL"}
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.command
     try:
         return command(arguments)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"evenbeat: {error}\n")
         return WRONG_USAGE
     except ModuleNotFoundError as error:
@@ -102,7 +102,9 @@ def _add_datalist(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_sheet(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("sheet", help="one page on which a person sees every study of a datalist")
     parser.add_argument("datalist", type=Path, help="datalist.json of raw studies or of prepared ones")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for index.html and its pictures")
+    parser.add_argument(
+        "-o", "--output", type=folder_to_fill, required=True, help="folder for index.html and its pictures"
+    )
     parser.set_defaults(command=_sheet)
 
 
@@ -117,7 +119,9 @@ def _sheet(arguments: argparse.Namespace) -> int:
 def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("audit", help="assess a predictions table scanner by scanner")
     parser.add_argument("predictions", type=Path, nargs="+", help="CSV or Parquet tables")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for audit.html and audit.json")
+    parser.add_argument(
+        "-o", "--output", type=folder_to_fill, required=True, help="folder for audit.html and audit.json"
+    )
     parser.add_argument("--group-by", type=names, default=("vendor",), help="comma-separated columns (vendor)")
     parser.add_argument("--replicates", type=int, default=2000, help="of the patient bootstrap")
     parser.add_argument("--min-patients", type=int, default=10, help="fewer get no interval")

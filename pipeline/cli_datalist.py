@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli_options import DONE, NOTHING_USABLE, mapping, names, shares
+from pipeline.cli_options import DONE, NOTHING_USABLE, file_to_write, folder_to_fill, mapping, names, shares
 
 if TYPE_CHECKING:
     from pipeline.cohort.case import Datalist
@@ -21,9 +21,10 @@ DICOM_DESCRIPTION = """\
 Find the short-axis cine of each study below ROOT, whatever the names of its files and folders; find its heart, its
 end-diastole and end-systole; write it as NIfTI and list it. What cannot be used is named with its reason.
 
-Nothing that is written or printed identifies a patient, unless --keep-ids asks for it: patients, studies and sites
-get pseudonyms under a secret salt, and no text of a header is kept but vendor and model. Text that somebody burned
-into the pixels is not looked for. A second run keeps what is there and goes on."""
+Nothing that is written or printed names a patient, unless --keep-ids asks for it: patients, studies and sites get
+pseudonyms under a secret salt, and of the headers' texts only vendor, model and the software's release are kept, with
+sex and age. Text that somebody burned into the pixels is not looked for. A second run keeps the cines that are there
+and goes on; the datalist is written anew."""
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +70,12 @@ def _add_dicom(sources: Parsers[argparse.ArgumentParser]) -> None:
         help="table with the columns label and one of patient_id, study_uid, case_id; sex and age may stand beside. "
         "Labelled patients are split; without a table every case goes to the test part",
     )
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write a quality sheet: index.html and cases.json")
-    parser.add_argument("--cines", type=Path, metavar="DIR", help="folder for the cines (beside the datalist)")
+    parser.add_argument(
+        "--report", type=folder_to_fill, metavar="DIR", help="write a quality sheet: index.html and cases.json"
+    )
+    parser.add_argument(
+        "--cines", type=folder_to_fill, metavar="DIR", help="folder for the cines (beside the datalist)"
+    )
     parser.add_argument("--keep-ids", action="store_true", help="write DICOM's PatientID: the datalist identifies")
     parser.add_argument("--keep-sites", action="store_true", help="write the institution's name as site")
     parser.add_argument(
@@ -85,7 +90,7 @@ def _add_dicom(sources: Parsers[argparse.ArgumentParser]) -> None:
 def _source(sources: Parsers[argparse.ArgumentParser], name: str, what: str, listed: Import) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = sources.add_parser(name, help=what)
     parser.add_argument("root", metavar="ROOT", type=Path, help=what)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="datalist.json to write")
+    parser.add_argument("-o", "--output", type=file_to_write, required=True, help="datalist.json to write")
     parser.set_defaults(command=_datalist, listed=listed)
     return parser
 
@@ -98,7 +103,7 @@ def _add_split(parser: argparse.ArgumentParser, official: str) -> None:
 
 def _add_classes(parser: argparse.ArgumentParser, classes: Sequence[str] | None) -> None:
     """Options on classes, groups and the split, which every source has."""
-    default = ",".join(classes) if classes else "those that occur among the labels"
+    default = ",".join(classes) if classes else "those among the labels; without a table NOR,HCM,DCM"
     parser.add_argument("--classes", type=names, default=classes, help=f"comma-separated ({default})")
     parser.add_argument("--group-by", type=names, default=("vendor",), help="comma-separated columns (vendor)")
     parser.add_argument(
@@ -120,11 +125,21 @@ def _datalist(arguments: argparse.Namespace) -> int:
     listed, lines = arguments.listed(arguments, common)
     print("\n".join(lines))
     if not any(listed.sections.values()):
-        sys.stderr.write("no study came in; the reasons are listed above\n")
+        sys.stderr.write(f"no study came in; {_where_to_look(arguments, listed)}\n")
         return NOTHING_USABLE
     write_datalist(listed, arguments.output)
     print(f"wrote {arguments.output}")
     return DONE
+
+
+def _where_to_look(arguments: argparse.Namespace, listed: Datalist) -> str:
+    """The console counts reasons; what to do about a study stands on the quality sheet."""
+    if not listed.set_aside:
+        return f"there is none in {arguments.root}"
+    if arguments.source != "dicom":
+        return "the reasons are listed above"
+    page = arguments.report / "index.html" if arguments.report else "a quality sheet (--report DIR)"
+    return f"the reasons are listed above, and {page} says what to do about each"
 
 
 def _mnms(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datalist, list[str]]:

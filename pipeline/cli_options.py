@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 DONE, OUR_FAULT, WRONG_USAGE, NOTHING_USABLE = 0, 1, 2, 3
 
@@ -32,6 +33,30 @@ def shares(text: str) -> tuple[float, ...]:
     if len(found) != 3 or min(found) < 0 or abs(sum(found) - 1) > 1e-6:
         raise argparse.ArgumentTypeError(f"must be three numbers that sum to 1, like 0.6,0.2,0.2, got {text!r}")
     return found
+
+
+def file_to_write(text: str) -> Path:
+    """Path of a file, which need not be there.
+
+    Raises:
+        ArgumentTypeError: if a folder is there: hours of work would end without a place to write to.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file, got the folder {text}; give {path / 'datalist.json'}, say")
+    return path
+
+
+def folder_to_fill(text: str) -> Path:
+    """Path of a folder, which need not be there.
+
+    Raises:
+        ArgumentTypeError: if a file is there.
+    """
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a folder, got the file {text}; give another path")
+    return path
 
 
 def mapping(text: str) -> dict[str, str]:

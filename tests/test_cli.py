@@ -133,10 +133,43 @@ def test_a_folder_without_dicom_ends_with_status_3_and_says_what_is_in_it(
     assert main([*arguments, "--report", str(tmp_path / "sheet")]) == 3
     said = capsys.readouterr()
     assert "DICOM: no case" in said.out
-    assert "1 file is no DICOM" in said.out
-    assert "no study came in" in said.err
+    assert "1 file is not DICOM, or cut" in said.out
+    assert "no DICOM file was found" in said.out
+    assert f"no study came in; there is none in {root}" in said.err
     assert not output.exists()
     assert "No study came in" in (tmp_path / "sheet" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["datalist", "dicom", "x", "-o", "{folder}"], "must be a file, got the folder"),
+        (["datalist", "dicom", "x", "-o", "y", "--report", "{file}"], "must be a folder, got the file"),
+        (["datalist", "dicom", "x", "-o", "y", "--cines", "{file}"], "must be a folder, got the file"),
+        (["sheet", "x", "-o", "{file}"], "must be a folder, got the file"),
+        (["audit", "x", "-o", "{file}"], "must be a folder, got the file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    command: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An import may take a night; it must not end with nowhere to put its datalist."""
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(SystemExit) as stopped:
+        main([part.format(folder=tmp_path, file=file) for part in command])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+def test_an_error_of_the_operating_system_is_a_sentence_and_no_traceback(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main(["datalist", "mnms", str(phantom), "-o", str(file / "folder" / "list.json")]) == 2
+    assert capsys.readouterr().err.endswith(f"Not a directory: '{file / 'folder'}'\n")
 
 
 def test_a_sheet_shows_every_study_of_a_datalist(

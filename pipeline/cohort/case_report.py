@@ -14,7 +14,7 @@ from transforms.scanner import UNKNOWN
 
 UNEXPECTED = "UNEXPECTED_ERROR"
 UNEXPECTED_SENTENCE = "The study stopped the program's reading of it."
-OURS = {"cohort", "transforms"}  # folders of the code whose lines are named
+OURS = {"cohort", "dicom", "transforms"}  # folders of the code whose lines are named
 UNEXPECTED_REMEDY = "Please report this line; the other studies are not affected."
 
 SENTENCES = {code.value: code.sentence for code in Code} | {UNEXPECTED: UNEXPECTED_SENTENCE}

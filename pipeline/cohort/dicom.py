@@ -85,7 +85,7 @@ def import_dicom(
         sections=sections,
         created_with=created_with(),
         set_aside=tuple(sorted(set_aside, key=lambda item: item["case_id"])),
-        notes=tuple(_notes(reports, table, n_others, kept)),
+        notes=(*_kept_names(keep_ids, keep_sites), *_notes(reports, table, names, n_others, kept)),
     )
 
 
@@ -211,10 +211,24 @@ def _split(
     return sections | {OPEN_SECTION: ordered([*sections[OPEN_SECTION], *open_to])}, set_aside, kept
 
 
-def _notes(reports: Iterable[CaseReport], table: Labels | None, n_others: int, kept: Iterable[str]) -> Iterator[str]:
+def _kept_names(keep_ids: bool, keep_sites: bool) -> Iterator[str]:
+    """What whoever passes the datalist on must know."""
+    if keep_ids:
+        yield "PatientIDs are kept: this datalist, and what is made from it, identifies patients"
+    if keep_sites:
+        yield "institutions' names are kept: this datalist, and what is made from it, names them"
+
+
+def _notes(
+    reports: Sequence[CaseReport], table: Labels | None, classes: Sequence[str], n_others: int, kept: Iterable[str]
+) -> Iterator[str]:
+    if not reports:
+        yield "no DICOM file was found"
     if n_others:
-        yield f"{n_others} {'file is' if n_others == 1 else 'files are'} no DICOM"
+        yield f"{n_others} {'file is' if n_others == 1 else 'files are'} not DICOM, or cut before the study is named"
     yield from table.notes() if table else ()
+    if table and (absent := [name for name in classes if name not in table.classes]):
+        yield f"labels: no row has the class {', '.join(absent)}"
     yield from map(kept_note, kept)
     for report in reports:
         yield from (f"{CASE_NOTE}{report.case_id}: {warning}" for warning in report.warnings)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.cohort.case import created_with
 from pipeline.cohort.case_report import CaseReport, failed, left_out_records, refused
+from pipeline.cohort.prepare_report import UNSURE_PHASES
 from pipeline.cohort.pseudonym import Pseudonyms
 from pipeline.dicom.cine import Cine, read_cine
 from pipeline.dicom.frames import StudyTags
@@ -24,7 +25,7 @@ from transforms.heart import find_heart
 from transforms.phases import find_phases
 from transforms.scanner import Scanner
 
-UNSURE = 0.25  # confidence below which a person should look; the lowest of 60 ACDC patients' hearts is 0.41
+UNSURE_HEART = 0.25  # confidence below which a person should look; the lowest of 60 ACDC patients is 0.41
 SMALL_INTEGERS = (np.int16, np.uint16, np.int32)
 
 
@@ -155,9 +156,9 @@ def _described(report: CaseReport, cine: Cine) -> CaseReport:
 
 
 def _doubts(heart: float, phases: float) -> Iterator[str]:
-    if heart < UNSURE:
+    if heart < UNSURE_HEART:
         yield f"UNSURE_HEART: the heart's centre is uncertain (confidence {heart:.2f}); look at the pictures"
-    if phases < UNSURE:
+    if phases < UNSURE_PHASES:
         yield f"UNSURE_PHASES: end-diastole and end-systole are uncertain (confidence {phases:.2f}); look at the movie"
 
 

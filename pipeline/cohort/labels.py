@@ -177,8 +177,18 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
 
 def _missing(wanted: str, names: Sequence[str], header: Sequence[str]) -> str:
     place = _alike(names, header)
-    remedy = f"column {place} looks like it misspelt: rename it" if place else "name the columns in the first row"
-    return f"the table of labels must have a column {wanted}; none of its {len(header)} columns has that name; {remedy}"
+    remedy = f"column {place} looks like it misspelt: rename it" if place else _first_row(header)
+    return f"the table of labels must have a column {wanted}; {_columns_found(len(header))}; {remedy}"
+
+
+def _columns_found(n: int) -> str:
+    return "its only column has another name" if n == 1 else f"none of its {n} columns has that name"
+
+
+def _first_row(header: Sequence[str]) -> str:
+    if len(header) == 1:
+        return "separate columns by commas or semicolons, and name them in the first row: patient_id,label"
+    return "name the columns in the first row: patient_id,label"
 
 
 def _alike(names: Sequence[str], header: Sequence[str]) -> int | None:

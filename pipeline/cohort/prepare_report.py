@@ -14,7 +14,7 @@ from pipeline.cohort.prepare_case import Outcome
 from pipeline.files import atomic_path
 
 SHOWN = 10
-UNSURE = 0.2  # confidence of phases below which a person should look; 3 of 60 ACDC pairs lie below, rightly told apart
+UNSURE_PHASES = 0.2  # confidence below which a person should look; 3 of 60 ACDC pairs lie below, rightly told apart
 PHASE_COLUMNS = ("source", "n_phases", "ed", "es", "found_ed", "found_es", "error_ed", "error_es", "confidence")
 
 
@@ -47,14 +47,16 @@ def found_note(outcomes: dict[str, Outcome]) -> Iterator[str]:
     """Note for the datalist, if phases of any study were found."""
     found = [o for o in outcomes.values() if o.path is not None and o.phases.get("source") == "found"]
     if found:
-        yield f"ED and ES of {len(found)} studies were found in their cines, see phases.csv"
+        cines = "its cine" if len(found) == 1 else "their cines"
+        yield f"ED and ES of {_studies(len(found))} were found in {cines}, see phases.csv"
 
 
 def summary(outcomes: dict[str, Outcome]) -> Iterator[str]:
     """Lines that say what was prepared, what was set aside and why, and how well heart and phases were found."""
     kept = [outcome for outcome in outcomes.values() if outcome.path is not None]
     written = sum(outcome.written for outcome in kept)
-    yield f"Prepared {written} studies, {len(kept) - written} were there already."
+    there = len(kept) - written
+    yield f"Prepared {_studies(written)}, {there} {'was' if there == 1 else 'were'} there already."
     failed = [outcome for outcome in outcomes.values() if outcome.path is None]
     if failed:
         yield f"Set aside {len(failed)}:"
@@ -81,12 +83,12 @@ def _phase_lines(kept: Sequence[Outcome]) -> Iterator[str]:
     measured = [outcome.phases for outcome in kept if "error_ed" in outcome.phases]
     if measured:
         ed, es = (_errors([phases[f"error_{name}"] for phases in measured]) for name in ("ed", "es"))
-        yield f"Phases against {len(measured)} studies with given ones: ED {ed}; ES {es}."
+        yield f"Phases found, against those given in {_studies(len(measured))}, in phases: ED {ed}; ES {es}."
     found = [outcome for outcome in kept if outcome.phases.get("source") == "found"]
     if found:
-        unsure = [outcome.case_id for outcome in found if outcome.phases["confidence"] < UNSURE]
-        line = f"Phases found in {len(found)} studies that came without."
-        yield line + (f" Look at these, confidence below {UNSURE}: {_some(unsure)}." if unsure else "")
+        unsure = [outcome.case_id for outcome in found if outcome.phases["confidence"] < UNSURE_PHASES]
+        line = f"Phases found in {_studies(len(found))} that came without."
+        yield line + (f" Look at these, confidence below {UNSURE_PHASES}: {_some(unsure)}." if unsure else "")
     lost = [(outcome.case_id, outcome.phases["not_measured"]) for outcome in kept if "not_measured" in outcome.phases]
     yield from (f"  {case_id}: phases not measured: {reason}" for case_id, reason in lost)
 
@@ -94,6 +96,10 @@ def _phase_lines(kept: Sequence[Outcome]) -> Iterator[str]:
 def _errors(errors: Sequence[int]) -> str:
     near = (f"within {n} in {100 * float(np.mean(np.array(errors) <= n)):.1f} %" for n in (1, 2))
     return f"median {np.median(errors):.0f}, {', '.join(near)}, worst {max(errors)}"
+
+
+def _studies(n: int) -> str:
+    return "1 study" if n == 1 else f"{n} studies"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,24 +15,25 @@ def summary_lines(datalist: Datalist) -> list[str]:
     """Describe a datalist.
 
     Returns:
-        For each section a table of group x class, in cases, every group that occurs anywhere in the datalist
+        For each section that holds a case a table of group x class, every group that occurs anywhere in the datalist
         included (n = 0); then how many were set aside, by reason; then the notes.
     """
     return [*section_lines(datalist), *_set_aside_lines(datalist), *note_lines(datalist.notes)]
 
 
 def section_lines(datalist: Datalist) -> list[str]:
-    """The first part of :func:`summary_lines`: for each section a table of group x class.
+    """The first part of :func:`summary_lines`: for each section that holds a case a table of group x class.
 
-    Where a case has no label, a column counts those.
+    Where a case has no label, a column counts those; where none has one, the classes have no columns.
     """
     lines = [f"{datalist.source}: {_count(case for _, case in datalist.cases())}"]
     columns = _row_columns(datalist.group_by)
     groups = sorted({group_of(case, columns) for _, case in datalist.cases()})
-    bare = any(not case.label for _, case in datalist.cases())
+    labels = {case.label for _, case in datalist.cases()}
+    classes = [*(datalist.classes if any(labels) else ()), *([""] if "" in labels else [])]
     for section in SECTIONS:
-        lines += ["", f"{section}: {_count(datalist.sections[section])}"]
-        lines += _table(datalist.sections[section], columns, groups, [*datalist.classes, *([""] if bare else [])])
+        cases = datalist.sections[section]
+        lines += ["", f"{section}: {_count(cases)}", *(_table(cases, columns, groups, classes) if cases else [])]
     return lines
 
 

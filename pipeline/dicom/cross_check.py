@@ -20,7 +20,8 @@ Floats = NDArray[np.float64]
 Slices = Sequence[Sequence[Frame]]
 
 LOCATION_STEP_MM = 0.05  # SliceLocation of one slice is the same but for rounding
-CLOCK_STEP_MS = 0.5
+CLOCK_STEP_MS = 1.0  # one of two clocks may be cut to whole milliseconds
+CLEARLY = 2.0  # times the distance of a slice's other images from their middle
 MOST_STRANGERS = 0.1  # of the images: a few that carry another slice's time are mixed up; many mean another order
 TIMES_OF_DAY: tuple[Callable[[Frame], float | None], ...] = (
     lambda frame: frame.acquisition_s,
@@ -91,7 +92,8 @@ def runs_otherwise(table: Floats) -> bool:
 def strangers(times: Floats) -> bool:
     """Whether a few images carry the time of another slice, and that slice carries theirs.
 
-    A clock that ticks on within a slice goes one way; an exchange goes both ways.
+    A clock that ticks on within a slice goes one way; an exchange goes both ways. Where the times of two slices
+    overlap at their ends, nothing stands out from its own slice.
 
     Args:
         times: ``(slices, phases)``, time of day.
@@ -101,6 +103,8 @@ def strangers(times: Floats) -> bool:
     own = np.abs(times - middles[:, None])
     nearest = np.argmin(distance, axis=2)
     foreign = np.min(distance, axis=2) < own
+    kept = np.max(np.where(foreign, 0.0, own), axis=1, keepdims=True)
+    foreign &= own > CLEARLY * kept
     if not foreign.any() or foreign.mean() > MOST_STRANGERS:
         return False
     moves = {(home, int(nearest[home, phase])) for home, phase in np.argwhere(foreign).tolist()}

@@ -190,13 +190,21 @@ def _frames(
         "transfer_syntax": header.transfer_syntax,
         "rows": rows,
         "cols": cols,
-        "text": " ".join(filter(None, (values.text("SeriesDescription"), values.text("ProtocolName")))),
+        "text": _text(values),
         "complete": fragments_end and _is_long_enough(header, place, rows * cols),
         "pixels": place,
     }
     for number, elements in enumerate(_elements_of_each(header.elements, place.frames)):
         own = Values(elements, values.little, values.encoding)
         yield Frame(number=number, **of_file, **place_fields(own), **time_fields(own), **acquisition_fields(own))
+
+
+def _text(values: Values) -> str:
+    """What names the series. GE's ProtocolName names the whole examination: a cine beside T2* maps is none of them."""
+    series, protocol = values.text("SeriesDescription"), values.text("ProtocolName")
+    if series and values.text("Manufacturer").upper().split()[:1] == ["GE"]:
+        return series
+    return " ".join(filter(None, (series, protocol)))
 
 
 def _is_long_enough(header: DicomHeader, place: PixelPlace, pixels: int) -> bool:

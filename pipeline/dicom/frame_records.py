@@ -81,7 +81,7 @@ class Frame:
         velocity_encoded: whether the header tells a velocity encoding.
         slope: rescale of this image. NaN if the header's is no number: such an image is not read.
         intercept: likewise.
-        text: SeriesDescription and ProtocolName: hints only, never shown.
+        text: SeriesDescription and, but for GE, ProtocolName: hints only, never shown.
         complete: whether the file holds pixel data at their full length.
         pixels: where they are.
     """

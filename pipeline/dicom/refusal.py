@@ -26,61 +26,61 @@ class Code(StrEnum):
         return member
 
     # What is wrong with the files
-    NOT_DICOM = ("NOT_DICOM", "There is no DICOM file.", "Send the files as they come from the scanner or the PACS.")
-    NOT_MR = ("NOT_MR", "The images are not magnetic resonance images.", "Send the cardiac MR study.")
+    NOT_DICOM = ("NOT_DICOM", "There is no DICOM file.", "Export the files as they come from the scanner or the PACS.")
+    NOT_MR = ("NOT_MR", "The images are not magnetic resonance images.", "Export the cardiac MR study.")
     NOT_AN_IMAGE = ("NOT_AN_IMAGE", "The objects hold no image.", "Nothing to do: reports and the like are left out.")
-    SEVERAL_STUDIES = ("SEVERAL_STUDIES", "The files are of several studies.", "Send one study at a time.")
-    UNREADABLE_FILE = ("UNREADABLE_FILE", "A file's header cannot be read.", "Send the file again.")
-    TRUNCATED_FILE = ("TRUNCATED_FILE", "A file ends before its pixels do.", "Send the study again.")
+    SEVERAL_STUDIES = ("SEVERAL_STUDIES", "The files are of several studies.", "Export one study at a time.")
+    UNREADABLE_FILE = ("UNREADABLE_FILE", "A file's header cannot be read.", "Export the file again.")
+    TRUNCATED_FILE = ("TRUNCATED_FILE", "A file ends before its pixels do.", "Export the study again.")
     UNSUPPORTED_TRANSFER_SYNTAX = (
         "UNSUPPORTED_TRANSFER_SYNTAX",
         "The images are compressed in a way that cannot be decoded.",
-        "Send them uncompressed, or as JPEG lossless, JPEG-LS, JPEG 2000 or RLE.",
+        "Export them uncompressed, or as JPEG lossless, JPEG-LS, JPEG 2000 or RLE.",
     )
-    UNREADABLE_PIXELS = ("UNREADABLE_PIXELS", "The pixels of an image cannot be decoded.", "Send the study again.")
+    UNREADABLE_PIXELS = ("UNREADABLE_PIXELS", "The pixels of an image cannot be decoded.", "Export the study again.")
 
     # What is wrong with the study
-    NO_CINE = ("NO_CINE", "No series shows a heartbeat over time.", "Send the study with its cine series.")
+    NO_CINE = ("NO_CINE", "No series shows a heartbeat over time.", "Export the study with its cine series.")
     NOT_SHORT_AXIS = (
         "NOT_SHORT_AXIS",
         "No stack of slices lies across the heart's long axis.",
-        "Send the study with its short-axis cine stack.",
+        "Export the study with its short-axis cine stack.",
     )
-    TOO_FEW_SLICES = ("TOO_FEW_SLICES", "The stack has too few slices.", "Send the whole short-axis stack.")
-    TOO_FEW_PHASES = ("TOO_FEW_PHASES", "The cine has too few phases.", "Send all phases of the heart cycle.")
-    MISSING_PHASE = ("MISSING_PHASE", "A slice lacks phases that others have.", "Send the study again, whole.")
-    MISSING_SLICE = ("MISSING_SLICE", "The stack has a gap where a slice should be.", "Send the study again, whole.")
+    TOO_FEW_SLICES = ("TOO_FEW_SLICES", "The stack has too few slices.", "Export the whole short-axis stack.")
+    TOO_FEW_PHASES = ("TOO_FEW_PHASES", "The cine has too few phases.", "Export all phases of the heart cycle.")
+    MISSING_PHASE = ("MISSING_PHASE", "A slice lacks phases that others have.", "Export the study again, whole.")
+    MISSING_SLICE = ("MISSING_SLICE", "The stack has a gap where a slice should be.", "Export the study again, whole.")
     DUPLICATE_POSITION = (
         "DUPLICATE_POSITION",
         "Several images claim the same slice and phase.",
-        "Send one acquisition of each slice.",
+        "Export one acquisition of each slice.",
     )
     MIXED_GEOMETRY = (
         "MIXED_GEOMETRY",
         "The slices of the stack do not fit together.",
-        "Send the slices of one stack: parallel, of one matrix and pixel spacing.",
+        "Export the slices of one stack: parallel, of one matrix and pixel spacing.",
     )
     NO_GEOMETRY = (
         "NO_GEOMETRY",
         "Position, orientation or pixel spacing of the images is missing.",
-        "Send the images with their geometry; de-identification must keep it.",
+        "Export the images with their geometry; de-identification must keep it.",
     )
     NO_TIMES = (
         "NO_TIMES",
         "Nothing in the headers tells the order of the phases.",
-        "Send the images with trigger times or instance numbers.",
+        "Export the images with trigger times or instance numbers.",
     )
     CONTRADICTORY_HEADERS = (
         "CONTRADICTORY_HEADERS",
         "Headers contradict each other on where or when an image belongs.",
-        "Send the images as they left the scanner.",
+        "Export the images as they left the scanner.",
     )
     SEVERAL_CINES = (
         "SEVERAL_CINES",
         "Several short-axis cines fit equally well.",
-        "Send the one that is to be read.",
+        "Export the one that is to be read.",
     )
-    NOTHING_MOVES = ("NOTHING_MOVES", "Nothing moves in the cine.", "Check that the phases differ; send them again.")
+    NOTHING_MOVES = ("NOTHING_MOVES", "Nothing moves in the cine.", "Check that the phases differ; export them again.")
 
     # What a series is, where it is not the cine that is sought
     LONG_AXIS = ("LONG_AXIS", "A cine along the heart's long axis.", "Nothing to do: it is left out.")

@@ -15,10 +15,12 @@ from pipeline.dicom.parts import FEWEST_SLICES, Part
 from pipeline.dicom.refusal import Code, Refusal
 from pipeline.dicom.repeats import choose_runs
 from pipeline.dicom.stack_geometry import check_gaps, fit_affine
-from pipeline.dicom.time_order import CLOCKS, order_phases, rr_intervals
+from pipeline.dicom.time_order import CLOCKS, field_table, order_phases, rr_intervals
 
 FEW_PHASES = 15
 ARRHYTHMIA = 0.2  # spread of the heart cycle over the slices, of its median
+SEVERAL_BEATS = 1.5  # heart cycles
+OVERLAP = 0.8  # of a slice's thickness: gaps below it make slices overlap
 SPREAD_IN_SLICE_MM = 1.0  # of the positions of one slice's images; rounding and jitter are below a hundredth of it
 
 Floats = NDArray[np.float64]
@@ -69,6 +71,7 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     warnings = [*chosen.warnings, *check_gaps(depths)]
     order = order_phases(chosen.slices)
     check_headers(order.frames, depths)
+    _check_interleaved(order.frames, depths)
     affine, bent = _affine(order.frames, positions)
     rr_ms = rr_intervals(order.frames)
     warnings += [*bent, *order.warnings, *_on_time(order.frames, order.rung, rr_ms)]
@@ -90,6 +93,29 @@ def _positions(slices: Sequence[Sequence[Frame]]) -> Floats:
     return np.asarray(middles)
 
 
+def _check_interleaved(frames: Sequence[Sequence[Frame]], depths: Floats) -> None:
+    """Two stacks, one planned half a gap beside the other, are not one stack of twice the slices.
+
+    Raises:
+        Refusal: SEVERAL_CINES if slices overlap, and every second one was acquired before all the others, by the time
+            of the day or the numbers of series.
+    """
+    thickness = [frame.thickness_mm for one in frames for frame in one if frame.thickness_mm]
+    gap = float(np.median(np.diff(depths)))
+    if not thickness or gap >= OVERLAP * np.median(thickness):
+        return
+    names = sorted({frame.series for one in frames for frame in one}, key=lambda name: (len(name), name))
+    numbered = field_table(frames, lambda frame: names.index(frame.series))
+    acquired = field_table(frames, lambda frame: frame.acquisition_s)
+    for table in (acquired, numbered):
+        if table is None or len(names) < len(frames):  # planned as one
+            continue
+        even, odd = (np.median(table[first::2], axis=1) for first in (0, 1))
+        if even.max() < odd.min() or odd.max() < even.min():
+            said = f"slices of {np.median(thickness):.1f} mm are {gap:.1f} mm apart, as if two stacks were one"
+            raise Refusal(Code.SEVERAL_CINES, said)
+
+
 def _affine(frames: Sequence[Sequence[Frame]], positions: Floats) -> tuple[Floats, list[str]]:
     orientations = [np.median([frame.orientation for frame in one if frame.orientation], axis=0) for one in frames]
     one = frames[0][0]
@@ -108,6 +134,11 @@ def _on_time(frames: Sequence[Sequence[Frame]], rung: str, rr_ms: Floats) -> lis
     if announced > phases:
         warnings.append(f"FEWER_PHASES: headers announce {announced} phases, {phases} are there")
     known = rr_ms[np.isfinite(rr_ms)]
+    triggered = field_table(frames, lambda frame: frame.trigger_ms)
+    if known.size and triggered is not None:
+        beats = float(np.median(np.ptp(triggered, axis=1)) / np.median(known))
+        if beats > SEVERAL_BEATS:
+            warnings.append(f"SEVERAL_BEATS: trigger times span {beats:.1f} heart cycles; slices may not keep step")
     if known.size and np.ptp(known) > ARRHYTHMIA * np.median(known):
         warnings.append(f"ARRHYTHMIA: the heart cycle varies from {known.min():.0f} to {known.max():.0f} ms")
     return warnings

@@ -24,6 +24,8 @@ SMALLEST_ANNOUNCED = 10  # phases; some scanners write 0 or 1
 LARGEST_STEP_MS = 250.0  # ten phases at 24 beats a minute
 STEP_RANGE = (0.5, 1.5)  # of the mean step: less is a double, more a hole
 MOST_SLICES = 0.75  # what as many have in common is the way of the scanner
+SAME_TIME_MS = 1e-3
+LARGEST_TICK = 0.25  # of a step
 STRAY = (0.02, 8.0)  # of a step, and times the median residual: off the line through a slice's times, not rounding
 
 
@@ -200,7 +202,25 @@ def _strays(times: Floats) -> NDArray[np.bool_]:
     lines = times - slopes[:, None] * index
     residuals = np.abs(lines - np.median(lines, axis=1, keepdims=True)) / slopes[:, None]
     largest = STRAY[0] + STRAY[1] * np.median(residuals, axis=1, keepdims=True)
-    return np.asarray(np.any(residuals > largest, axis=1))
+    return np.asarray(np.any(residuals > largest + _tick_ms(times) / slopes[:, None], axis=1))
+
+
+def _tick_ms(times: Floats) -> float:
+    """Tick of the clock that times are rounded to: steps of a slice are of two lengths, one tick apart.
+
+    Where times are rounded twice there are more lengths; what they span in most slices is the study's way, too.
+
+    Example:
+        >>> _tick_ms(np.array([[0.0, 40.0, 82.5, 122.5]]))
+        2.5
+    """
+    steps = np.diff(times, axis=1)
+    low, high = steps.min(axis=1, keepdims=True), steps.max(axis=1, keepdims=True)
+    two = np.all((steps - low < SAME_TIME_MS) | (high - steps < SAME_TIME_MS), axis=1)
+    spans = (high - low)[:, 0]
+    ticks = spans[two & (spans > SAME_TIME_MS)]
+    tick = max(float(np.median(ticks)) if ticks.size else 0.0, float(np.median(spans)))
+    return min(tick, LARGEST_TICK * float(np.median(steps)))
 
 
 def _announced(frames: Sequence[Sequence[Frame]]) -> int | None:

@@ -247,7 +247,7 @@ def test_found_phases_are_held_against_given_ones(
         "C": ("0", "0"),
     }
     line = "ED median 0, within 1 in 100.0 %, within 2 in 100.0 %, worst 1; ES median 0, within 1 in 100.0 %"
-    assert f"Phases against 3 studies with given ones: {line}" in capsys.readouterr().out
+    assert f"Phases found, against those given in 3 studies, in phases: {line}" in capsys.readouterr().out
     record = read_prepared(str(prepared.sections["training"][1].image))[1]["phases"]
     assert (record["ed"], record["es"], record["found_ed"], record["found_es"]) == (1, 3, 0, 2)
     assert read_prepared(str(prepared.sections["test"][0].image))[1]["phases"] == {

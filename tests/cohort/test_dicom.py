@@ -201,7 +201,7 @@ def test_a_refused_study_is_set_aside_with_code_sentence_and_remedy(hospital: Ho
         {
             "case_id": NAMES.study("1.2.4"),
             "reason": "MISSING_PHASE: A slice lacks phases that others have. Slice 4 of 12 has 19 phases, others 20. "
-            "Send the study again, whole.",
+            "Export the study again, whole.",
         },
     )
 
@@ -316,8 +316,17 @@ def test_classes_asked_for_pick_among_the_labels(hospital: Hospital) -> None:
     assert datalist.set_aside == (
         {"case_id": NAMES.study("1.2.2"), "reason": "label is not among the classes: ARV; add it to them"},
     )
+    assert hospital.imported(labels=table, classes=("HCM", "NRO")).notes[0] == "labels: no row has the class NRO"
     with pytest.raises(ValueError, match="none does; did you mean 'HCM'"):
         hospital.imported(labels=table, classes=("HCMM",))
+
+
+def test_a_datalist_that_names_patients_or_hospitals_says_so(hospital: Hospital) -> None:
+    """Whoever passes it on, or the page made from it, must know."""
+    hospital.add("1.2.3")
+    assert hospital.imported().notes == ()
+    notes = hospital.imported(keep_ids=True, keep_sites=True).notes
+    assert [note.partition(":")[0] for note in notes] == ["PatientIDs are kept", "institutions' names are kept"]
 
 
 @pytest.mark.parametrize("keep_ids", [False, True])
@@ -341,8 +350,9 @@ def test_the_console_has_a_table_of_reasons_and_one_of_series_left_out(hospital:
     lines = dicom_lines(hospital.imported(on_study=reports.append), reports)
     assert "DICOM: 1 case of 1 patient" in lines
     for line in (
-        "      NOR  HCM  DCM  no label  all",
-        "  GE    0    0    0         1    1",
+        "training: 0 cases of 0 patients",
+        "      no label  all",
+        "  GE         1    1",
         "studies refused: 2 of 3",
         "     2  NO_CINE  No series shows a heartbeat over time.",
         "series left out of all studies: 3",

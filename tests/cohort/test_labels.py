@@ -85,6 +85,7 @@ def test_the_very_old_are_ninety(tmp_path: Path) -> None:
         ("patientid,label\nSECRET,NOR\n", "column 1 looks like it misspelt: rename it"),
         ("SECRET,NOR\nSECRET2,DCM\n", "name the columns in the first row"),
         ("", "none of its 0 columns has that name"),
+        ("patient_id\tlabel\nSECRET\tNOR\n", "its only column has another name; separate columns by commas"),
         ("patient_id,study_uid,label\nSECRET,1.2,NOR\n", "keep one"),
         ("patient_id,label,label\nSECRET,NOR,NOR\n", "remove all but one"),
         ("patient_id,label,sexx\nSECRET,NOR,F\n", "column 3 of the table of labels looks like 'sex' misspelt"),

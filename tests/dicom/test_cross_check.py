@@ -85,6 +85,13 @@ def test_whatever_tells_the_slice_notices_an_image_in_another(name: str) -> None
     assert refused(swapped(slices(**changes), (2, 3), (5, 3), name))
 
 
+@pytest.mark.parametrize("between_s", [8.0, 8.9])
+def test_times_of_slices_that_overlap_at_their_ends_are_no_exchange(between_s: float) -> None:
+    """Images of a slice are written within 9 s, in no strict order, while those of the next already come."""
+    written = {"content_s": lambda at: 36_000.0 + between_s * at.s + (at.p * 7 % PHASES) * 9 / PHASES}
+    assert not refused(slices(acquisition_s=None, **written))
+
+
 CLOCKS = {
     "trigger_ms": lambda at: 20.0 + 40 * at.p,
     "delay_ms": lambda at: 20.0 + 40 * at.p,
@@ -112,6 +119,7 @@ def test_trigger_time_and_delay_must_agree_where_they_mostly_do() -> None:
     """8 ms of 40 leave the order as it is, but one of the two is not true."""
     assert refused(slices(delay_ms=lambda at: 20.0 + 40 * at.p + 8 * ((at.s, at.p) == (3, 7))))
     assert not refused(slices(delay_ms=lambda at: 40.0 * at.p))
+    assert not refused(slices(trigger_ms=lambda at: 41.7 * at.p // 1, delay_ms=lambda at: 41.7 * at.p))
 
 
 def test_slice_locations_must_follow_the_positions() -> None:

@@ -68,6 +68,23 @@ def test_a_classic_header_becomes_a_record(tmp_path: Path) -> None:
     assert (frame.slope, frame.intercept, frame.text, frame.complete) == (2.0, -5.0, "cine SAX tfi", True)
 
 
+@pytest.mark.parametrize(
+    ("manufacturer", "description", "text"),
+    [
+        ("GE MEDICAL SYSTEMS", "SAX FIESTA", "SAX FIESTA"),
+        ("GE MEDICAL SYSTEMS", None, "FUNCTION / T2*"),
+        ("SIEMENS", "SAX FIESTA", "SAX FIESTA FUNCTION / T2*"),
+    ],
+)
+def test_the_protocol_of_a_ge_examination_says_nothing_of_a_series_that_has_a_name(
+    tmp_path: Path, manufacturer: str, description: str | None, text: str
+) -> None:
+    """It is one for all series: each cine of the examination would be taken for a T2* map."""
+    names = {"Manufacturer": manufacturer, "SeriesDescription": description, "ProtocolName": "FUNCTION / T2*"}
+    [frame] = read_study([save(mr_image(**names), tmp_path / "a")]).frames
+    assert frame.text == text
+
+
 def test_what_a_header_lacks_is_none(tmp_path: Path) -> None:
     bare = _frame(tmp_path, ImagePositionPatient=None, ImageOrientationPatient=None, PixelSpacing=None)
     known = {"path", "pixels", "series", "study_uid", "series_uid", "sop_uid", "sop_class", "modality", "rows", "cols"}

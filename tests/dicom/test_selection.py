@@ -161,10 +161,11 @@ def test_an_image_at_another_slice_of_a_series_for_each_slice_is_a_contradiction
         ("ARRHYTHMIA", {"rr_ms": lambda at: 1000.0 if at.s == 2 else 800.0}),
         ("UNTIMED", {"trigger_ms": None}),
         ("FEWER_PHASES", {"n_cardiac_images": 25}),
+        ("SEVERAL_BEATS", {"rr_ms": 400.0}),
     ],
 )
 def test_what_is_odd_but_can_be_read_is_a_warning(code: str, changes: dict[str, Any]) -> None:
-    """Heart cycles of 800 and 1000 ms are 25 % apart."""
+    """Heart cycles of 800 and 1000 ms are 25 % apart; 20 phases of 40 ms are two cycles of 400 ms."""
     assert [warning.split(":")[0] for warning in chosen(stack(**changes)).stack.warnings] == [code]
 
 
@@ -225,6 +226,29 @@ def test_words_decide_only_between_two_that_fit_equally_well() -> None:
     finer = other(later(stack(7, 30, trigger_ms=lambda at: 25.0 * at.p)), 2, text="cine short axis")
     assert series_of(chosen([*stack(text="pretest"), *finer])) == {"series 2"}
     assert series_of(chosen([*stack(), *other(stack(7, 1), 2, text="cine short axis")])) == {"series 1"}
+
+
+def test_two_stacks_half_a_gap_apart_are_not_one_of_twice_the_slices() -> None:
+    """Before and after contrast, a series for each slice of 8 mm, 10 mm apart; the second 5 mm further on."""
+    own = {"series": lambda at: f"series {at.s + 1}", "series_uid": lambda at: f"1.{at.s}", "thickness_mm": 8.0}
+    first = stack(**own)
+    second = [
+        replace(one, series=f"series {8 + number // 20}", series_uid=f"2.{number // 20}", sop_uid=f"2.{one.sop_uid}")
+        for number, one in enumerate(moved(stack(**own), lambda _: 5 * NORMAL))
+    ]
+    assert refusal([*first, *later(second)]).code is Code.SEVERAL_CINES
+    assert refusal([replace(one, acquisition_s=None) for one in [*first, *second]]).code is Code.SEVERAL_CINES
+
+
+@pytest.mark.parametrize("gap", [1.0, 0.5], ids=["apart", "overlapping"])
+def test_a_stack_planned_as_one_is_one_however_thick_its_slices(gap: float) -> None:
+    """Odd slices first, then even ones, where they do not overlap; in order, where they do."""
+    turn = [0, 4, 1, 5, 2, 6, 3] if gap == 1 else range(7)
+    changes = {"series": lambda at: f"series {turn[at.s] + 1}", "series_uid": lambda at: f"1.{at.s}"}
+    for time in (lambda at: 36_000.0 + 20 * turn[at.s], 0.0, None):
+        planned = stack(thickness_mm=8.0, acquisition_s=time, **changes)
+        frames = moved(planned, lambda one: (gap - 1) * np.asarray(one.position))
+        assert len(chosen(frames).stack.frames) == 7
 
 
 def test_a_stack_of_far_more_slices_is_preferred() -> None:

@@ -98,6 +98,24 @@ def test_a_time_far_off_the_others_of_its_slice_is_a_contradiction() -> None:
     assert order_phases(slices(trigger_ms=lambda at: round((20 + 40.7 * at.p) / 2.5) * 2.5)).warnings == ()
 
 
+@pytest.mark.parametrize("tick_ms", [2.5, 1.0])
+@pytest.mark.parametrize("phases", [20, 25, 30])
+def test_times_rounded_to_a_tick_are_even(tick_ms: float, phases: int) -> None:
+    """Siemens' clock ticks every 2.5 ms, others are written as whole ms. Where a step is nearly a multiple of the
+    tick, times lie on one line until they jump by a tick: no header lies in those few slices.
+    """
+    for seed in range(20):
+        cycle = np.random.default_rng(seed).normal(850, 60, 7)
+        times = {"trigger_ms": lambda at, cycle=cycle: round(cycle[at.s] * at.p / phases / tick_ms) * tick_ms}
+        assert order_phases(by_slice(stack(phases=phases, **times), phases)).warnings == ()
+
+
+def test_a_time_off_by_more_than_a_tick_is_still_a_contradiction() -> None:
+    """Slices 41, 41.2, … ms, rounded to 1 ms; one image 4 ms late."""
+    late = {"trigger_ms": lambda at: round((41 + at.s / 5) * at.p) + 4.0 * ((at.s, at.p) == (2, 6))}
+    assert refused(**late) is Code.CONTRADICTORY_HEADERS
+
+
 def test_a_hole_in_every_slice_is_a_missing_phase() -> None:
     """Nobody else could notice: all slices have equally many."""
     assert refused(trigger_ms=lambda at: 20.0 + 40 * (at.p + (at.p > 8))) is Code.MISSING_PHASE

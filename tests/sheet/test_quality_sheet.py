@@ -118,6 +118,12 @@ def test_a_refused_study_is_listed_with_sentence_remedy_and_its_series(tmp_path:
     assert "series 1, 239 images: <code>STILL</code>" in with_report
 
 
+def test_a_datalist_without_studies_promises_no_list_of_them(tmp_path: Path) -> None:
+    html = page(datalist(), tmp_path / "sheet")
+    assert "No study came in: there was none." in html
+    assert "listed below" not in html
+
+
 def test_studies_can_be_filtered_by_scanner_and_by_warning_without_a_script(tmp_path: Path) -> None:
     cases = (case(tmp_path), case(tmp_path, "study-b", scanner="Siemens Aera 1.5 T"))
     html = page(datalist(*cases, notes=("study-b: directions are not orthonormal",)), tmp_path / "sheet")
