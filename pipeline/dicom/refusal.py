@@ -85,13 +85,17 @@ class Code(StrEnum):
     # What a series is, where it is not the cine that is sought
     LONG_AXIS = ("LONG_AXIS", "A cine along the heart's long axis.", "Nothing to do: it is left out.")
     LOCALISER = ("LOCALISER", "A localiser.", "Nothing to do: it is left out.")
-    LATE_ENHANCEMENT = ("LATE_ENHANCEMENT", "Late enhancement.", "Nothing to do: it is left out.")
+    LATE_ENHANCEMENT = (
+        "LATE_ENHANCEMENT",
+        "Inversion-prepared stills, such as late enhancement.",
+        "Nothing to do: it is left out.",
+    )
     MAP = ("MAP", "A map, or the images that it is made of.", "Nothing to do: it is left out.")
     PERFUSION = ("PERFUSION", "Perfusion: many heartbeats, not one.", "Nothing to do: it is left out.")
     FLOW = ("FLOW", "Flow: phase or velocity images.", "Nothing to do: it is left out.")
     TAGGING = ("TAGGING", "Tagged images.", "Nothing to do: it is left out.")
     DERIVED = ("DERIVED", "Images that were computed from others.", "Nothing to do: the originals are read.")
-    STILL = ("STILL", "One image at each place: no cine.", "Nothing to do: it is left out.")
+    STILL = ("STILL", "Stills: too few images at each place to be a cine.", "Nothing to do: it is left out.")
     REPEATED = ("REPEATED", "An acquisition that was made again later.", "Nothing to do: the later one is read.")
 
 
