@@ -23,6 +23,10 @@ ROUNDS = 12  # the centre comes to rest within a tenth of a millimetre
 BELOW_MM, BESIDE_MM = 5.0, 3.0
 
 
+class NothingMovesError(ValueError):
+    """The phases of a cine do not differ, where its heart should be or anywhere."""
+
+
 @dataclass(frozen=True)
 class HeartCentre:
     """Middle of the heart in the plane, one for all slices.
@@ -60,7 +64,8 @@ def find_heart(cine: ArrayLike, spacing: tuple[float, float, float]) -> HeartCen
         The centre, in pixels of ``cine``.
 
     Raises:
-        ValueError: if ``cine`` is not 4-D, has one phase, has values that are not finite, or nothing moves in it.
+        ValueError: if ``cine`` is not 4-D, has one phase or values that are not finite; ``NothingMovesError`` if
+            nothing moves in it.
     """
     motion = motion_map(cine, spacing)
     rows, cols = (GRID_MM * _centred(n) for n in motion.shape)
@@ -109,7 +114,7 @@ def motion_map(cine: ArrayLike, spacing: tuple[float, float, float]) -> Map:
     if not np.isfinite(motion).all():
         raise ValueError("cine must hold finite values only; correct or leave out the study")
     if motion.max() <= 1e-6 * np.abs(values).max():
-        raise ValueError("cine must change over its phases; nothing moves in it; check that the phases differ")
+        raise NothingMovesError("cine must change over its phases; nothing moves in it; check that the phases differ")
     return motion
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transforms.geometry import product, resampling_matrix
-from transforms.heart import HeartCentre
+from transforms.heart import HeartCentre, NothingMovesError
 
 Array = NDArray[np.float64]
 
@@ -75,7 +75,9 @@ def find_phases(cine: ArrayLike, spacing: tuple[float, float, float], heart: Hea
     curve = _cyclic_smoothing(len(blood)) @ np.tensordot(blood, weights, axes=3)
     stroke = float(np.ptp(curve))
     if stroke <= 1e-6 * float(weights.sum()):
-        raise ValueError("cine must change over its phases at the heart; nothing moves there; check the heart's centre")
+        raise NothingMovesError(
+            "cine must change over its phases at the heart; nothing moves there; check the heart's centre"
+        )
     radial, travel_mm = _motion(blood, curve, weights)
     ed, es = _ends(curve if radial >= 0 else -curve)
     confidence = min(1.0, abs(radial) / SURE_RADIAL) * min(1.0, travel_mm / SURE_TRAVEL_MM)

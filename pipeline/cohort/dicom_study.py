@@ -21,7 +21,7 @@ from pipeline.dicom.frames import StudyTags
 from pipeline.dicom.refusal import Code, Refusal
 from pipeline.files import atomic_path
 from transforms.geometry import orient_short_axis, spacing_mm
-from transforms.heart import find_heart
+from transforms.heart import NothingMovesError, find_heart
 from transforms.phases import find_phases
 from transforms.scanner import Scanner
 
@@ -138,7 +138,7 @@ def _described(report: CaseReport, cine: Cine) -> CaseReport:
     try:
         heart = find_heart(oriented, spacing)
         phases = find_phases(oriented, spacing, heart)
-    except ValueError as error:
+    except NothingMovesError as error:
         raise Refusal(Code.NOTHING_MOVES, left_out=cine.left_out) from error
     return replace(
         report,
