@@ -64,7 +64,8 @@ def import_dicom(
 
     Raises:
         FileNotFoundError: if there is no such folder or table.
-        ValueError: if the table, a column of ``group_by`` or a class cannot be used.
+        ValueError: if the table, a column of ``group_by`` or a class cannot be used, or the table has no label of
+            any study that came in.
     """
     check_group_by(group_by)
     table = None if labels is None else read_labels(labels, patient=pseudonyms.patient, study=pseudonyms.study)
@@ -76,6 +77,7 @@ def import_dicom(
     studies, n_others = _find(root, progress=progress)
     reports = _read(studies, reader, on_study, progress=progress)
     cases, set_aside = _cases(reports, reader, table, names)
+    _check_matched(table, cases)
     sections, moved, kept = _split(cases, group_by, fractions, seed)
     set_aside += moved
     return Datalist(
@@ -87,6 +89,19 @@ def import_dicom(
         set_aside=tuple(sorted(set_aside, key=lambda item: item["case_id"])),
         notes=(*_kept_names(keep_ids, keep_sites), *_notes(reports, table, names, n_others, kept)),
     )
+
+
+def _check_matched(table: Labels | None, cases: Sequence[Case]) -> None:
+    """Refuse a table of labels that belongs to other studies.
+
+    Raises:
+        ValueError: if studies came in, and no row is of one of them.
+    """
+    if table and cases and not any(case.label for case in cases):
+        raise ValueError(
+            f"labels must be of the studies in the folder; of {len(cases)} that came in none has one; "
+            "let patient_id hold PatientID as the files have it, and run again: the cines written so far are kept"
+        )
 
 
 def dicom_lines(datalist: Datalist, reports: Sequence[CaseReport]) -> list[str]:

@@ -179,7 +179,7 @@ def _heart_cycle(rr_ms: Sequence[float]) -> str:
 
 
 def _phases(report: CaseReport, shown: Shown) -> str:
-    said = f"end-diastole {shown.ed}, end-systole {shown.es}, counted 0 to {shown.shape[0] - 1}"
+    said = f"end-diastole {shown.ed}, end-systole {shown.es}, counted 0 to {shown.n_phases - 1}"
     if report.phase_confidence is not None:
         return f"{said}; found, confidence {report.phase_confidence:.2f}"
     return f"{said}; {shown.phases}"

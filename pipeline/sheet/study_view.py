@@ -31,9 +31,10 @@ class Shown:
     Attributes:
         shape: ``(phases, slices, rows, cols)``, as shown.
         spacing_mm: ``(slices, rows, cols)`` [mm], as shown; slices are ``None`` where they were spread anew.
-        ed: end-diastole, from 0.
-        es: end-systole, from 0.
-        phases: where ED and ES are from: ``found`` here, ``given`` with the cine, or all there are, a ``pair``.
+        ed: end-diastole in the study's own cine, from 0.
+        es: end-systole, likewise.
+        n_phases: of that cine.
+        phases: where ED and ES are from: ``found``, ``given`` with the cine, or all there are, a ``pair``.
         heart: row, column and confidence of the centre; empty if it is not known.
         width: of the montage [pixels].
         height: likewise.
@@ -43,6 +44,7 @@ class Shown:
     spacing_mm: tuple[float | None, ...]
     ed: int
     es: int
+    n_phases: int
     phases: str
     width: int
     height: int
@@ -92,6 +94,7 @@ def _raw(case: Case, recipe: StudentInput, phase_ms: float | None) -> tuple[View
         "spacing_mm": spacing,
         "ed": ed,
         "es": es,
+        "n_phases": len(oriented),
         "phases": source,
         "heart": heart.to_dict(),
     }
@@ -102,12 +105,14 @@ def _prepared(case: Case, recipe: StudentInput) -> tuple[View, dict[str, Any]]:
     step = recipe.spacing_mm
     view = View(image, (step, step), 0, 1, None, recipe.field_of_view_mm)
     heart = {key: record.get("heart", {}).get(key) for key in ("row", "col", "confidence")}
+    taken = {"ed": 0, "es": 1, "n_phases": 2, "source": PAIR} | record.get("phases", {})
     return view, {
         "shape": image.shape,
         "spacing_mm": (None, step, step),
-        "ed": 0,
-        "es": 1,
-        "phases": PAIR,
+        "ed": taken["ed"],
+        "es": taken["es"],
+        "n_phases": taken["n_phases"],
+        "phases": taken["source"],
         "heart": {key: value for key, value in heart.items() if value is not None},
     }
 

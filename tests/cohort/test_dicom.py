@@ -307,6 +307,13 @@ def test_an_unlabelled_study_of_a_labelled_patient_never_crosses_the_split(hospi
     ]
 
 
+def test_a_table_of_other_patients_is_refused(hospital: Hospital) -> None:
+    """All would land in the test part unlabelled, and nobody would notice before the training."""
+    hospital.add("1.2.3", "P1")
+    with pytest.raises(ValueError, match="of 1 that came in none has one"):
+        hospital.imported(labels=labels(hospital, "Q1,HCM"))
+
+
 def test_classes_asked_for_pick_among_the_labels(hospital: Hospital) -> None:
     for n in range(3):
         hospital.add(f"1.2.{n}", f"P{n}")

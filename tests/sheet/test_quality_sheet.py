@@ -158,12 +158,15 @@ def test_prepared_studies_are_shown_as_the_student_gets_them(tmp_path: Path) -> 
     """Eight slices of 64 pixels, no crop drawn: the whole picture is the crop."""
     recipe = StudentInput()
     image = np.random.default_rng(0).normal(size=recipe.shape).astype(np.float32)
-    write_prepared(tmp_path / "study-a.npz", image, {"heart": {"row": 1.0, "col": 2.0, "confidence": 0.75}})
+    phases = {"ed": 17, "es": 7, "n_phases": 20, "source": "found"}
+    record = {"heart": {"row": 1.0, "col": 2.0, "confidence": 0.75}, "phases": phases}
+    write_prepared(tmp_path / "study-a.npz", image, record)
     prepared = replace(case(tmp_path), image=tmp_path / "study-a.npz", ed=0, es=1)
     listed = datalist(prepared, recipe=recipe.to_dict(), recipe_digest=recipe.digest)
     html = page(listed, tmp_path / "sheet")
     assert "8 slices from base to apex, 64 × 64 pixels of 2.5 mm" in html
     assert "confidence 0.75" in html
+    assert "end-diastole 17, end-systole 7, counted 0 to 19; found" in html
     montage = np.asarray(Image.open(tmp_path / "sheet" / "images" / "study-a.png").convert("RGB"))
     assert not _amber(montage).any()
     assert Image.open(tmp_path / "sheet" / "images" / "study-a.webp").n_frames == 2
