@@ -16,6 +16,7 @@ from pipeline.dicom.refusal import Code, Refusal
 from pipeline.dicom.repeats import choose_runs
 from pipeline.dicom.stack_geometry import check_gaps, fit_affine
 from pipeline.dicom.time_order import CLOCKS, field_table, order_phases, rr_intervals
+from pipeline.dicom.trials import find_trials
 
 FEW_PHASES = 15
 ARRHYTHMIA = 0.2  # spread of the heart cycle over the slices, of its median
@@ -36,7 +37,7 @@ class Stack:
         times_ms: ``(phases, slices)``, NaN where no header tells.
         rr_ms: ``(slices,)``, NaN where no header tells.
         warnings: each begins with its code.
-        spare: images of runs that are not read.
+        spare: images of runs and trial slices that are not read.
     """
 
     frames: tuple[tuple[Frame, ...], ...]
@@ -67,15 +68,19 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
         raise Refusal(Code.TOO_FEW_SLICES, f"{len(part.by_place)} slices; at least {FEWEST_SLICES} are needed")
     chosen = choose_runs(part.by_place)
     positions = _positions(chosen.slices)
+    trials = find_trials(chosen.slices, positions @ part.normal)
+    slices = [one for index, one in enumerate(chosen.slices) if index not in trials]
+    positions = np.delete(positions, trials, axis=0)
     depths = positions @ part.normal
-    warnings = [*chosen.warnings, *check_gaps(depths)]
-    order = order_phases(chosen.slices)
+    warnings = [*chosen.warnings, *_on_trials(len(trials)), *check_gaps(depths)]
+    order = order_phases(slices)
     check_headers(order.frames, depths)
     _check_interleaved(order.frames, depths)
     affine, bent = _affine(order.frames, positions)
     rr_ms = rr_intervals(order.frames)
     warnings += [*bent, *order.warnings, *_on_time(order.frames, order.rung, rr_ms)]
-    return Stack(order.frames, affine, order.times_ms, rr_ms, tuple(warnings), chosen.spare)
+    spare = (*chosen.spare, *(frame for index in trials for frame in chosen.slices[index]))
+    return Stack(order.frames, affine, order.times_ms, rr_ms, tuple(warnings), spare)
 
 
 def _positions(slices: Sequence[Sequence[Frame]]) -> Floats:
@@ -121,6 +126,11 @@ def _affine(frames: Sequence[Sequence[Frame]], positions: Floats) -> tuple[Float
     one = frames[0][0]
     spacing = one.pixel_spacing or (0.0, 0.0)
     return fit_affine(positions, orientations, spacing, (one.rows, one.cols))
+
+
+def _on_trials(count: int) -> list[str]:
+    said = "1 slice" if count == 1 else f"{count} slices"
+    return [f"TRIAL_SLICES: {said} acquired before the stack, and off its grid, left out"] if count else []
 
 
 def _on_time(frames: Sequence[Sequence[Frame]], rung: str, rr_ms: Floats) -> list[str]:

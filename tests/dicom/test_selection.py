@@ -240,6 +240,46 @@ def test_two_stacks_half_a_gap_apart_are_not_one_of_twice_the_slices() -> None:
     assert refusal([replace(one, acquisition_s=None) for one in [*first, *second]]).code is Code.SEVERAL_CINES
 
 
+def _trial(s: int, *, at_mm: float, number: int = 21, **changes: Any) -> list[Frame]:
+    """A slice in a series of its own, acquired ten minutes before the stack, ``at_mm`` beyond slice ``s``."""
+    shifted = moved([frame(s, p, **changes) for p in range(20)], lambda _: at_mm * NORMAL)
+    return later(other(shifted, number), -600)
+
+
+SERIES_FOR_EACH = {"series": lambda at: f"series {at.s + 1}", "series_uid": lambda at: f"1.{at.s}"}
+
+
+def test_trial_slices_before_the_stack_are_left_out() -> None:
+    """Planned by hand until the plane was right; the stack is whole without them."""
+    frames = [*stack(**SERIES_FOR_EACH), *_trial(2, at_mm=4), *_trial(4, at_mm=5, number=22)]
+    found = chosen(frames)
+    assert len(found.stack.frames) == 7
+    assert series_of(found) == {f"series {n}" for n in range(1, 8)}
+    assert {entry.code for entry in found.left_out} == {Code.REPEATED}
+    assert found.stack.warnings[0].startswith("TRIAL_SLICES: 2 slices")
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        later(_trial(2, at_mm=4), 1200),
+        later(_trial(2, at_mm=4), 600),
+        _trial(2, at_mm=4, number=3),
+        _trial(0, at_mm=-14),
+        [replace(one, acquisition_s=None) for one in _trial(2, at_mm=4)],
+    ],
+    ids=["after the stack", "amid it", "in one of its series", "beyond its end", "at an unknown time"],
+)
+def test_a_slice_off_the_grid_that_is_no_trial_for_certain_is_refused(trial: list[Frame]) -> None:
+    assert refusal([*stack(**SERIES_FOR_EACH), *trial]).code in {Code.MIXED_GEOMETRY, Code.MISSING_SLICE}
+
+
+def test_a_slice_that_is_missing_is_never_taken_for_one_too_many() -> None:
+    """Without the first slice acquired the rest would be regular: a stack that lacks two slices."""
+    frames = [one for one in stack(8, **SERIES_FOR_EACH) if one.series != "series 2"]
+    assert refusal(frames).code is Code.MISSING_SLICE
+
+
 @pytest.mark.parametrize("gap", [1.0, 0.5], ids=["apart", "overlapping"])
 def test_a_stack_planned_as_one_is_one_however_thick_its_slices(gap: float) -> None:
     """Odd slices first, then even ones, where they do not overlap; in order, where they do."""
