@@ -102,3 +102,6 @@ def test_the_wheel_carries_the_bundles(tmp_path: Path) -> None:
     assert "cardiac_cine_student" in done.stdout
     assert str(unpacked / "pipeline" / "_bundles") in done.stdout
     assert not list(unpacked.rglob("*.pt"))
+    templates = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipeline/*/templates/*")}
+    assert templates == {path.relative_to(unpacked).as_posix() for path in unpacked.glob("pipeline/*/templates/*")}
+    assert "pipeline/sheet/templates/quality_sheet.html.j2" in templates

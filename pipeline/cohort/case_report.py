@@ -100,9 +100,8 @@ class CaseReport:
 
 def refused(case_id: str, files: int, refusal: Refusal) -> CaseReport:
     """Report of a study that was refused."""
-    code, detail = refusal.code, refusal.detail
-    said = f"{code.sentence} {detail[:1].upper()}{detail[1:].rstrip('.')}." if detail else code.sentence
-    return CaseReport(case_id, files, code.value, said, code.remedy, left_out_records(refusal.left_out))
+    code = refusal.code
+    return CaseReport(case_id, files, code.value, refusal.sentence, code.remedy, left_out_records(refusal.left_out))
 
 
 def failed(case_id: str, files: int, error: Exception) -> CaseReport:

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cohort.validation import SEXES
+from pipeline.dicom.frame_fields import OLDEST_YEARS
 
 KEYS = ("patient_id", "study_uid", "case_id")
 COLUMNS = (*KEYS, "label", "sex", "age")
 DELIMITERS = (",", ";")
-OLDEST = 90.0  # years; beyond it an age alone may tell who somebody is
 OLDEST_BELIEVED = 130.0
 SHOWN_ROWS = 5
 PSEUDONYM = re.compile(r"patient-[0-9a-f]{12}")
@@ -216,7 +216,7 @@ def _check_cells(rows: Sequence[tuple[int, Cells]], key: str) -> None:
 
 def _label(number: int, row: Cells, key: str) -> Label:
     sex, age = row.get("sex", ""), _years(row.get("age", ""))
-    return Label(number, key, row["label"], sex.upper() or None, None if age is None else min(age, OLDEST))
+    return Label(number, key, row["label"], sex.upper() or None, None if age is None else min(age, OLDEST_YEARS))
 
 
 def _check_unique(rows: Sequence[Label], key: str) -> None:

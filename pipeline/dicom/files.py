@@ -9,7 +9,6 @@ from stat import S_ISDIR, S_ISREG
 from pipeline.dicom.header import (
     SOP_CLASS_TAG,
     BrokenHeaderError,
-    DeflatedError,
     NotDicomError,
     Wanted,
     opened,
@@ -56,7 +55,7 @@ def _identity(path: Path) -> tuple[str, str]:
     try:
         with opened(path) as stream:
             header = read_header(stream, WANTED)
-    except (NotDicomError, BrokenHeaderError, DeflatedError, OSError):
+    except (NotDicomError, BrokenHeaderError, OSError):
         return "", ""
     if header.cut:  # perhaps inside the UID
         return "", ""

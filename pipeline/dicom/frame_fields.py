@@ -52,18 +52,14 @@ def time_fields(values: Values) -> dict[str, Any]:
 
 def acquisition_fields(values: Values) -> dict[str, Any]:
     """How an image was acquired, and what its values stand for."""
-    trains = ("EchoTrainLength", "GradientEchoTrainLength", "RFEchoTrainLength")
     sequence = SEQUENCES.get(values.text("EchoPulseSequence"), ())
     return {
         "image_type": values.texts("FrameType") or values.texts("ImageType"),
         "inversion_ms": _first(values.number("InversionTime"), *(values.numbers("InversionTimes") or ())),
         "echo_ms": _first(*map(values.number, ("EchoTime", "EffectiveEchoTime"))),
         "repetition_ms": values.number("RepetitionTime"),
-        "flip_deg": values.number("FlipAngle"),
-        "echo_train": _first(*map(values.integer, trains)),
         "scanning_sequence": values.texts("ScanningSequence") or sequence,
         "sequence_name": values.text("SequenceName") or values.text("PulseSequenceName"),
-        "acquisition_type": values.text("MRAcquisitionType"),
         "complex_component": values.text("ComplexImageComponent"),
         "velocity_encoded": _velocity_encoded(values),
         "slope": _rescale(values, "RescaleSlope", 1.0),

@@ -14,11 +14,11 @@ from pipeline.dicom.frame_fields import acquisition_fields, place_fields, study_
 from pipeline.dicom.frame_records import Frame, PixelPlace, StudyTags
 from pipeline.dicom.frame_tags import FUNCTIONAL_GROUPS, GROUPS_OF_EACH, SHARED_GROUPS, WANTED
 from pipeline.dicom.header import (
+    DEFLATED,
     PIXEL_DATA,
     UNCOMPRESSED,
     UNDEFINED,
     BrokenHeaderError,
-    DeflatedError,
     DicomHeader,
     Elements,
     NotDicomError,
@@ -90,8 +90,6 @@ def read_file(path: Path) -> FileHeader:
             whole = _ends_well(stream, header)
     except NotDicomError:
         return FileHeader(code=Code.NOT_DICOM)
-    except DeflatedError:
-        return FileHeader(code=Code.UNSUPPORTED_TRANSFER_SYNTAX, detail="Deflated Explicit VR Little Endian")
     except (BrokenHeaderError, OSError):
         return FileHeader(code=Code.UNREADABLE_FILE)
     elements = header.elements.values
@@ -130,6 +128,8 @@ def _check_kind(header: DicomHeader, values: Values) -> None:
     of_mr = sop_class in MR_IMAGE_CLASSES if sop_class in UID_dictionary else modality == "MR"
     if not of_mr or modality not in {"MR", ""}:
         raise _LeftOutError(Code.NOT_MR)
+    if header.transfer_syntax == DEFLATED:  # no scanner writes images so
+        raise _LeftOutError(Code.UNSUPPORTED_TRANSFER_SYNTAX, UID_dictionary[DEFLATED][0])
     if values.text("PhotometricInterpretation") not in GREY or values.integer("SamplesPerPixel") not in {None, 1}:
         raise _LeftOutError(Code.DERIVED, "colour images")
     if header.pixel_tag != PIXEL_DATA:
@@ -185,8 +185,6 @@ def _frames(
         "series_uid": values.text("SeriesInstanceUID"),
         "sop_uid": values.text("SOPInstanceUID"),
         "frame_of_reference": values.text("FrameOfReferenceUID"),
-        "sop_class": values.text("SOPClassUID") or header.media_class,
-        "modality": values.text("Modality"),
         "transfer_syntax": header.transfer_syntax,
         "rows": rows,
         "cols": cols,

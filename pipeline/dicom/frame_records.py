@@ -45,8 +45,6 @@ class Frame:
         series_uid: SeriesInstanceUID.
         sop_uid: SOPInstanceUID.
         frame_of_reference: FrameOfReferenceUID.
-        sop_class: SOPClassUID.
-        modality: Modality.
         transfer_syntax: TransferSyntaxUID.
         image_type: ImageType, or FrameType of this image.
         rows: of the matrix.
@@ -72,11 +70,8 @@ class Frame:
         inversion_ms: InversionTime; 0 where there is no inversion.
         echo_ms: EchoTime.
         repetition_ms: RepetitionTime.
-        flip_deg: FlipAngle.
-        echo_train: EchoTrainLength.
         scanning_sequence: ScanningSequence, e.g. ``("GR",)``.
         sequence_name: SequenceName, or PulseSequenceName.
-        acquisition_type: ``2D`` or ``3D``.
         complex_component: ``MAGNITUDE``, ``PHASE``, …
         velocity_encoded: whether the header tells a velocity encoding.
         slope: rescale of this image. NaN if the header's is no number: such an image is not read.
@@ -93,8 +88,6 @@ class Frame:
     series_uid: str = ""
     sop_uid: str = ""
     frame_of_reference: str = ""
-    sop_class: str = ""
-    modality: str = ""
     transfer_syntax: str = ""
     image_type: tuple[str, ...] = ()
     rows: int = 0
@@ -120,11 +113,8 @@ class Frame:
     inversion_ms: float | None = None
     echo_ms: float | None = None
     repetition_ms: float | None = None
-    flip_deg: float | None = None
-    echo_train: int | None = None
     scanning_sequence: tuple[str, ...] = ()
     sequence_name: str = ""
-    acquisition_type: str = ""
     complex_component: str = ""
     velocity_encoded: bool = False
     slope: float = 1.0

@@ -30,10 +30,9 @@ TIME = _tags("""
     NominalInterval RRIntervalTimeNominal HeartRate CardiacNumberOfImages
 """)
 ACQUISITION = _tags("""
-    ImageType FrameType ComplexImageComponent MRAcquisitionType
+    ImageType FrameType ComplexImageComponent
     ScanningSequence EchoPulseSequence SequenceName PulseSequenceName
-    InversionTime InversionTimes EchoTime EffectiveEchoTime RepetitionTime FlipAngle
-    EchoTrainLength GradientEchoTrainLength RFEchoTrainLength
+    InversionTime InversionTimes EchoTime EffectiveEchoTime RepetitionTime
     PhaseContrast VelocityEncodingDirection VelocityEncodingMinimumValue VelocityEncodingMaximumValue
     RescaleSlope RescaleIntercept
 """)

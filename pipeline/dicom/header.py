@@ -11,9 +11,11 @@ import os
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,7 +37,7 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG})
 
 LARGEST_VALUE = 1 << 16  # bytes; nothing that is read here is longer
-META_REACH = 1 << 10  # bytes in which the transfer syntax stands
+LARGEST_HEADER = 1 << 20  # bytes of a deflated file's header; the whole could inflate beyond any memory
 BUFFER = 1 << 15  # bytes; most headers are shorter, and come in one read
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -49,10 +51,6 @@ class NotDicomError(Exception):
 
 class BrokenHeaderError(Exception):
     """The file is DICOM, but its header does not hold together."""
-
-
-class DeflatedError(Exception):
-    """The file is deflated as a whole: it could inflate beyond any memory, and no scanner writes such images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +94,11 @@ class DicomHeader:
         little: whether numbers are little endian.
         transfer_syntax: its UID; where the file has none, that of the way in which it is written.
         media_class: MediaStorageSOPClassUID.
-        size: bytes of the file.
+        size: bytes of the file; of a deflated one, of as much as was inflated.
         cut: whether the file ends inside an element.
         pixel_tag: 0 where no pixel data were met.
         pixel_vr: their value representation, empty where the file has none.
-        pixel_offset: first byte of their value.
+        pixel_offset: first byte of their value; of a deflated file no place in the file.
         pixel_length: bytes, or ``UNDEFINED`` where they come in fragments.
     """
 
@@ -164,7 +162,6 @@ def read_header(stream: BinaryIO, wanted: Wanted) -> DicomHeader:
     Raises:
         NotDicomError: if the file is none.
         BrokenHeaderError: if the header does not hold together.
-        DeflatedError: if the file is deflated.
     """
     sure = _check_start(stream)
     try:
@@ -214,13 +211,11 @@ def _quiet() -> Iterator[None]:
 
 def _check_start(stream: BinaryIO) -> bool:
     """Whether the file says that it is DICOM; if not, it must begin as such files do. Goes to its first element."""
-    start = stream.read(META_REACH)
+    start = stream.read(132)
     sure = start[128:132] == b"DICM"
     stream.seek(132 if sure else 0)
     if not sure and start[:2] not in {b"\x02\x00", b"\x08\x00", b"\x00\x08"}:
         raise NotDicomError
-    if DEFLATED.encode() in start:
-        raise DeflatedError
     return sure
 
 
@@ -231,13 +226,17 @@ def _read(stream: BinaryIO, wanted: Wanted) -> DicomHeader:
         meta.get(tag, ("", b""))[1].decode("ascii", "replace").strip("\0 ")
         for tag in (TRANSFER_SYNTAX_TAG, MEDIA_CLASS_TAG)
     )
-    first, _ = stream.read(1), stream.seek(-1, os.SEEK_CUR)
+    size = os.fstat(stream.fileno()).st_size
+    if syntax == DEFLATED:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), LARGEST_HEADER)
+        stream, size = BytesIO(inflated), len(inflated)
+    first = stream.read(1)
+    stream.seek(-len(first), os.SEEK_CUR)
     little = syntax != EXPLICIT_BIG if syntax else first != b"\0"  # group 8 comes first
     stop = _Stop(stream, wanted.last)
     tags = sorted(wanted.values | wanted.sequences)
     dataset = read_dataset(stream, syntax == IMPLICIT_LITTLE, little, stop_when=stop, specific_tags=tags)
     written = IMPLICIT_LITTLE if dataset.original_encoding[0] else EXPLICIT_LITTLE if little else EXPLICIT_BIG
-    size = os.fstat(stream.fileno()).st_size
     return DicomHeader(
         _elements(dataset, wanted),
         little=little,

@@ -127,5 +127,10 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
 
     def __init__(self, code: Code, detail: str = "", left_out: Sequence[LeftOut] = ()) -> None:
         self.code, self.detail, self.left_out = code, detail, tuple(left_out)
-        said = f"{code.sentence} {detail[:1].upper()}{detail[1:]}.".replace("..", ".") if detail else code.sentence
-        super().__init__(f"{code.value}: {said} {code.remedy}")
+        super().__init__(f"{code.value}: {self.sentence} {code.remedy}")
+
+    @property
+    def sentence(self) -> str:
+        """What is the matter, with the figures that belong to it."""
+        detail = self.detail.rstrip(".")
+        return f"{self.code.sentence} {detail[:1].upper()}{detail[1:]}." if detail else self.code.sentence

@@ -12,6 +12,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -78,7 +79,7 @@ def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> 
     """Write a data set with native, little endian pixels as a DICOM file, big endian or compressed if so asked."""
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    if UID(syntax).is_compressed:
+    if UID(syntax).is_compressed and syntax != DeflatedExplicitVRLittleEndian:
         dataset.compress(syntax, encoding_plugin="pylibjpeg")
     elif syntax == ExplicitVRBigEndian and dataset["PixelData"].VR == "OW":
         words = np.frombuffer(dataset.PixelData, f"<u{max(dataset.BitsAllocated // 8, 2)}")

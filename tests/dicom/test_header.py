@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,9 +17,9 @@ from pydicom.uid import (
 
 from pipeline.dicom.frame_tags import FUNCTIONAL_GROUPS, GROUPS_OF_EACH, WANTED
 from pipeline.dicom.header import (
+    LARGEST_HEADER,
     UNDEFINED,
     BrokenHeaderError,
-    DeflatedError,
     DicomHeader,
     Elements,
     NotDicomError,
@@ -142,10 +143,21 @@ def test_a_byte_order_that_is_not_the_transfer_syntaxs_gives_nothing(tmp_path: P
     assert header.cut
 
 
-def test_a_deflated_file_is_refused_before_it_inflates(tmp_path: Path) -> None:
-    """A megabyte may inflate to a gigabyte."""
-    with pytest.raises(DeflatedError):
-        _read(tmp_path / "file", file_of(b"whatever", syntax=DeflatedExplicitVRLittleEndian))
+def test_of_a_deflated_file_no_more_than_a_header_is_inflated(tmp_path: Path) -> None:
+    """A megabyte may inflate to a gigabyte; its header tells what it is all the same."""
+    image = mr_image(np.zeros((2048, 2048), np.uint16))
+    path = save(image, tmp_path / "file", DeflatedExplicitVRLittleEndian)
+    assert path.stat().st_size < 20_000
+    with opened(path) as stream:
+        header = read_header(stream, WANTED)
+    assert header.transfer_syntax == DeflatedExplicitVRLittleEndian
+    assert header.elements.values[tag_of("Modality")][1] == b"MR"
+    assert header.size == LARGEST_HEADER
+
+
+def test_what_says_to_be_deflated_and_is_not_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(BrokenHeaderError):
+        _read(tmp_path / "file", file_of(b"not deflated at all", syntax=DeflatedExplicitVRLittleEndian))
 
 
 def test_wherever_a_file_is_cut_the_walk_ends_and_meets_no_pixels(tmp_path: Path) -> None:

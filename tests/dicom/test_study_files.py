@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    SecondaryCaptureImageStorage,
+)
 
-from pipeline.dicom.frames import read_study
+from pipeline.dicom.frames import read_study, studies_in
 from pipeline.dicom.refusal import Code, LeftOut, Refusal
 from tests.dicom.dicom_images import element, item, mr_image, save
 
@@ -104,6 +109,15 @@ def test_a_file_that_is_no_mr_image_is_left_out_with_its_reason(tmp_path: Path, 
     assert len(files.frames) == 1
     assert [(entry.images, entry.code) for entry in files.left_out] == [(1, code)]
     assert _refused(other).code == code
+
+
+def test_a_deflated_image_is_refused_by_name(tmp_path: Path) -> None:
+    """Its study is told apart all the same, so that an importer names it."""
+    path = save(mr_image(), tmp_path / "image", DeflatedExplicitVRLittleEndian)
+    assert studies_in(tmp_path) == ({"1.2.3": [path]}, 0)
+    refused = _refused(path)
+    assert refused.code == Code.UNSUPPORTED_TRANSFER_SYNTAX
+    assert refused.left_out[0].detail == "Deflated Explicit VR Little Endian"
 
 
 def test_modality_may_be_missing_where_the_class_tells_and_the_class_where_the_modality_does(tmp_path: Path) -> None:
