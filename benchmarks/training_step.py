@@ -1,9 +1,10 @@
 """What an epoch of GroupDistil costs through the bundle, against a bare PyTorch loop in the same run.
 
-Both train the default student under the default teacher on the same prepared studies, with the same augmentation and
-loader. The bundle's epoch is everything from one epoch to the next: engine, group weights, schedule, checkpoint and
-MLflow; validation, which the bare loop has none of, is left to the last epoch, which does not count. The bare loop is
-written below. Epochs of the two alternate, so that a drift of the machine's speed hits both.
+Both train the default student under the default teacher on the same augmented views of the same prepared studies; what
+the teacher says of each view was computed before. The bundle's epoch is everything from one epoch to the next: engine,
+group weights, schedule, checkpoint and MLflow; validation, which the bare loop has none of, is left to the last epoch,
+which does not count. The bare loop is written below. Epochs of the two alternate, so that a drift of the machine's
+speed hits both.
 
     python -m benchmarks.training_step --cases 192 --epochs 12
 """
@@ -30,7 +31,7 @@ from torch.nn import functional
 
 from pipeline.bundles import bundle_folders
 from pipeline.cohort.case import Case, Datalist, write_datalist
-from pipeline.training.networks import CineResNet
+from pipeline.training.networks import Classifier
 from transforms.files import write_prepared
 from transforms.recipe import StudentInput
 
@@ -75,7 +76,8 @@ def measure(folder: Path, cases: int, epochs: int) -> tuple[list[float], list[fl
     )
     workflow.initialize()
     get = workflow.parser.get_parsed_content
-    bare = BareLoop(get("train#dataloader").dataset, get("teacher"), get("objective").group_weights.weights.clone())
+    weights = get("objective").group_weights.weights.clone()
+    bare = BareLoop(get("train#dataloader").dataset, get("teachers").targets[0], weights)
     trainer = get("train#trainer")
     through: list[float] = []
     alone: list[float] = []
@@ -100,10 +102,10 @@ def measure(folder: Path, cases: int, epochs: int) -> tuple[list[float], list[fl
 class BareLoop:
     """GroupDistil in plain PyTorch: no engine, no handlers, no checkpoint, no tracking."""
 
-    def __init__(self, dataset: Any, teacher: torch.nn.Module, weights: Tensor) -> None:  # noqa: ANN401
+    def __init__(self, dataset: Any, targets: Tensor, weights: Tensor) -> None:  # noqa: ANN401
         self.loader = DataLoader(dataset, batch_size=32, shuffle=True)
-        self.student = CineResNet(len(CLASSES))
-        self.teacher = teacher
+        self.student = Classifier(classes=len(CLASSES), channels=2 * StudentInput().slices)
+        self.targets = targets
         self.weights = weights
         self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=0.003, weight_decay=0.05)
 
@@ -112,15 +114,15 @@ class BareLoop:
         start = time.perf_counter()
         self.student.train()
         for batch in self.loader:
-            self.step(batch["image"], batch["label"], batch["group"])
+            taught = self.targets[batch["view"], batch["index"]]
+            self.step(batch["image"], taught, batch["label"], batch["group"])
         return time.perf_counter() - start
 
-    def step(self, images: Tensor, labels: Tensor, groups: Tensor) -> None:
+    def step(self, images: Tensor, taught: Tensor, labels: Tensor, groups: Tensor) -> None:
         """One optimiser step on one batch."""
         self.optimizer.zero_grad()
         student = self.student(images)
-        with torch.no_grad():
-            teacher = functional.log_softmax(self.teacher(images) / 4, dim=1)
+        teacher = functional.log_softmax(taught / 4, dim=1)
         kd = 16 * (teacher.exp() * (teacher - functional.log_softmax(student / 4, dim=1))).sum(dim=1)
         losses = 0.1 * functional.cross_entropy(student, labels, reduction="none") + 0.9 * kd
         present = groups.unique()
@@ -169,7 +171,7 @@ def write_cohort(folder: Path, cases: int) -> None:
 
 def write_teacher(path: Path) -> None:
     """An untrained teacher: its speed is that of a trained one."""
-    network = CineResNet(len(CLASSES), widths=TEACHER)
+    network = Classifier(classes=len(CLASSES), channels=2 * StudentInput().slices, widths=TEACHER)
     record = {"classes": list(CLASSES), "recipe": StudentInput().to_dict(), "recipe_digest": StudentInput().digest}
     torch.save({"model": network.state_dict(), "network": network.settings, "mlflow_run_id": "none", **record}, path)
 

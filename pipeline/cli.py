@@ -7,10 +7,17 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.cli_benchmark import add_benchmark
 from pipeline.cli_datalist import add_sources
 from pipeline.cli_options import DONE, WRONG_USAGE, folder_to_fill, names
 
-EXTRAS = {"audit": "audit", "sheet": "sheet", "datalist": "dicom"}  # where a command's libraries come from
+EXTRAS = {
+    "audit": "audit",
+    "sheet": "sheet",
+    "datalist": "dicom",
+    "digits": "benchmark",
+    "benchmark": "benchmark",
+}  # where a command's libraries come from
 PAGE_LIBRARIES = {"jinja2", "PIL"}
 Command = Callable[[argparse.Namespace], int]
 
@@ -47,7 +54,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="evenbeat", description="Group-robust distillation of cardiac cine MRI classifiers, audited by scanner."
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_phantom, _add_datalist, _add_sheet, _add_audit, _add_bundles):
+    for add in (
+        _add_demo,
+        _add_phantom,
+        _add_digits,
+        _add_datalist,
+        _add_sheet,
+        _add_audit,
+        add_benchmark,
+        _add_bundles,
+    ):
         add(commands)
     return parser
 
@@ -91,6 +107,31 @@ def _phantom(arguments: argparse.Namespace) -> int:
     figures = {"all": best["overall"], **best["by_vendor"]}
     said = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
     print(f"best possible accuracy on the {best['n']} test studies, from the true anatomy: {said}")
+    return DONE
+
+
+def _add_digits(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("digits", help="write digits on photographs, a small stand-in for Waterbirds")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--training", type=int, default=2000, help="training images (default: 2000)")
+    parser.add_argument("--confounding", type=float, default=0.95, help="share at its class's place: 0.5 none, 1 all")
+    parser.add_argument("--minority-share", type=float, default=1.0, help="factor on the counts of the second place")
+    parser.add_argument("--test-per-cell", type=int, default=100, help="test images of each class x place")
+    parser.add_argument("--pixels", type=int, default=32, help="rows and columns (default: 32)")
+    parser.set_defaults(command=_digits)
+
+
+def _digits(arguments: argparse.Namespace) -> int:
+    from pipeline.cohort.digits import summary_lines, write_digits
+    from pipeline.cohort.digits_plan import CLASSES, PLACES
+
+    options = {key: value for key, value in vars(arguments).items() if key not in {"command", "name", "out"}}
+    print("\n".join(summary_lines(write_digits(arguments.out, **options))))
+    print(
+        f"next: evenbeat datalist waterbirds {arguments.out} -o datalist.json --pixels {arguments.pixels} "
+        f"--classes {','.join(CLASSES)} --places {','.join(PLACES)}"
+    )
     return DONE
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.cohort.case_report import CaseReport
 
 Parsers = argparse._SubParsersAction
-Import = Callable[[argparse.Namespace, dict[str, Any]], "tuple[Datalist, list[str]]"]
+Import = Callable[[argparse.Namespace], "tuple[Datalist, list[str]]"]
 
 DICOM_DESCRIPTION = """\
 Find the short-axis cine of each study below ROOT, whatever the names of its files and folders; find its heart, its
@@ -27,10 +27,15 @@ sex and age. Text that somebody burned into the pixels is not looked for. A seco
 and goes on; the datalist is written anew."""
 
 
+WATERBIRDS_DESCRIPTION = """\
+Prepare the images (resize, standardise) and list them by the table's own split. Networks here start without
+pretraining: results are not comparable with published ones."""
+
+
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Add a command for each source to the parser of ``evenbeat datalist``."""
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
-    for add in (_add_mnms, _add_mnms2, _add_acdc, _add_dicom):
+    for add in (_add_mnms, _add_mnms2, _add_acdc, _add_dicom, _add_waterbirds):
         add(sources)
 
 
@@ -87,6 +92,22 @@ def _add_dicom(sources: Parsers[argparse.ArgumentParser]) -> None:
     _add_classes(parser, None)
 
 
+def _add_waterbirds(sources: Parsers[argparse.ArgumentParser]) -> None:
+    parser = _source(sources, "waterbirds", "Waterbirds' folder, or one in its layout, with metadata.csv", _waterbirds)
+    parser.description = WATERBIRDS_DESCRIPTION
+    parser.add_argument(
+        "--pixels", type=int, default=64, help="rows and columns; 224 as in the literature take 7 GB (default: 64)"
+    )
+    parser.add_argument(
+        "--images", type=folder_to_fill, metavar="DIR", help="folder for the prepared images (beside the datalist)"
+    )
+    for name, default in (("classes", "landbird,waterbird"), ("places", "land,water")):
+        parser.add_argument(f"--{name}", type=names, default=names(default), help=f"names of 0 and 1 ({default})")
+    parser.add_argument(
+        "--group-by", type=names, default=("site", "label"), help="comma-separated columns (site,label); site: place"
+    )
+
+
 def _source(sources: Parsers[argparse.ArgumentParser], name: str, what: str, listed: Import) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = sources.add_parser(name, help=what)
     parser.add_argument("root", metavar="ROOT", type=Path, help=what)
@@ -102,7 +123,7 @@ def _add_split(parser: argparse.ArgumentParser, official: str) -> None:
 
 
 def _add_classes(parser: argparse.ArgumentParser, classes: Sequence[str] | None) -> None:
-    """Options on classes, groups and the split, which every source has."""
+    """Options on classes, groups and the split, which every source of studies has."""
     default = ",".join(classes) if classes else "those among the labels; without a table NOR,HCM,DCM"
     parser.add_argument("--classes", type=names, default=classes, help=f"comma-separated ({default})")
     parser.add_argument("--group-by", type=names, default=("vendor",), help="comma-separated columns (vendor)")
@@ -114,15 +135,9 @@ def _add_classes(parser: argparse.ArgumentParser, classes: Sequence[str] | None)
 
 
 def _datalist(arguments: argparse.Namespace) -> int:
-    from pipeline.cohort.case import SECTIONS, write_datalist
+    from pipeline.cohort.case import write_datalist
 
-    common = {
-        "classes": arguments.classes,
-        "group_by": arguments.group_by,
-        "seed": arguments.seed,
-        "fractions": dict(zip(SECTIONS, arguments.shares, strict=True)),
-    }
-    listed, lines = arguments.listed(arguments, common)
+    listed, lines = arguments.listed(arguments)
     print("\n".join(lines))
     if not any(listed.sections.values()):
         sys.stderr.write(f"no study came in; {_where_to_look(arguments, listed)}\n")
@@ -130,6 +145,18 @@ def _datalist(arguments: argparse.Namespace) -> int:
     write_datalist(listed, arguments.output)
     print(f"wrote {arguments.output}")
     return DONE
+
+
+def _common(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What ``_add_classes`` asks for."""
+    from pipeline.cohort.case import SECTIONS
+
+    return {
+        "classes": arguments.classes,
+        "group_by": arguments.group_by,
+        "seed": arguments.seed,
+        "fractions": dict(zip(SECTIONS, arguments.shares, strict=True)),
+    }
 
 
 def _where_to_look(arguments: argparse.Namespace, listed: Datalist) -> str:
@@ -142,13 +169,15 @@ def _where_to_look(arguments: argparse.Namespace, listed: Datalist) -> str:
     return f"the reasons are listed above, and {page} says what to do about each"
 
 
-def _mnms(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datalist, list[str]]:
+def _mnms(arguments: argparse.Namespace) -> tuple[Datalist, list[str]]:
     from pipeline.cohort.mnms import import_mnms
 
-    return _with_summary(import_mnms(arguments.root, split=arguments.split, class_map=arguments.map, **common))
+    return _with_summary(
+        import_mnms(arguments.root, split=arguments.split, class_map=arguments.map, **_common(arguments))
+    )
 
 
-def _mnms2(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datalist, list[str]]:
+def _mnms2(arguments: argparse.Namespace) -> tuple[Datalist, list[str]]:
     from pipeline.cohort.mnms2 import import_mnms2
 
     return _with_summary(
@@ -157,15 +186,17 @@ def _mnms2(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datal
             split=arguments.split,
             class_map=arguments.map,
             without_mnms_overlap=arguments.without_mnms_overlap,
-            **common,
+            **_common(arguments),
         )
     )
 
 
-def _acdc(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datalist, list[str]]:
+def _acdc(arguments: argparse.Namespace) -> tuple[Datalist, list[str]]:
     from pipeline.cohort.acdc import import_acdc
 
-    return _with_summary(import_acdc(arguments.root, simulate_scanners=arguments.simulate_scanners, **common))
+    return _with_summary(
+        import_acdc(arguments.root, simulate_scanners=arguments.simulate_scanners, **_common(arguments))
+    )
 
 
 def _with_summary(listed: Datalist) -> tuple[Datalist, list[str]]:
@@ -174,7 +205,7 @@ def _with_summary(listed: Datalist) -> tuple[Datalist, list[str]]:
     return listed, summary_lines(listed)
 
 
-def _dicom(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datalist, list[str]]:
+def _dicom(arguments: argparse.Namespace) -> tuple[Datalist, list[str]]:
     from pipeline.cohort.dicom import dicom_lines, import_dicom
     from pipeline.cohort.pseudonym import Pseudonyms, read_salt
 
@@ -187,7 +218,7 @@ def _dicom(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datal
         keep_ids=arguments.keep_ids,
         keep_sites=arguments.keep_sites,
         on_study=reports.append,
-        **common,
+        **_common(arguments),
     )
     lines = dicom_lines(listed, reports)
     if arguments.report:
@@ -195,3 +226,19 @@ def _dicom(arguments: argparse.Namespace, common: dict[str, Any]) -> tuple[Datal
 
         lines.append(f"wrote {write_quality_sheet(listed, arguments.report, reports=reports)}")
     return listed, lines
+
+
+def _waterbirds(arguments: argparse.Namespace) -> tuple[Datalist, list[str]]:
+    from pipeline.cohort.waterbirds import import_waterbirds
+    from transforms.natural_image import NaturalImage
+
+    return _with_summary(
+        import_waterbirds(
+            arguments.root,
+            arguments.images or arguments.output.with_name(f"{arguments.output.stem}-images"),
+            recipe=NaturalImage(arguments.pixels, arguments.pixels),
+            classes=arguments.classes,
+            places=arguments.places,
+            group_by=arguments.group_by,
+        )
+    )

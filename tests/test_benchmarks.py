@@ -16,6 +16,10 @@ import pytest
     [
         (["benchmarks.preprocessing", "--studies", "2", "--repeats", "1"], r"ours / stock +([0-9.]+)"),
         (["benchmarks.cine_assembly", "--repeats", "1"], r"read_cine / bare pydicom.*: ([0-9.]+)$"),
+        (
+            ["benchmarks.teacher_cache", "--cases", "32", "--epochs", "1"],
+            r"ratio distillation / plain: median ([0-9.]+)",
+        ),
         (["benchmarks.training_step", "--cases", "32", "--epochs", "1"], r"ratio bundle / bare: median ([0-9.]+)"),
     ],
 )

@@ -24,6 +24,7 @@ EXTRAS = (
     "audit",
     "dicom",
     "sheet",
+    "benchmark",
     "hospital",
     "dev",
 )  # `scale` is not part of the lock: nothing here needs it yet
@@ -56,7 +57,7 @@ def test_the_conda_environment_has_the_versions_of_the_lock_and_all_that_trainin
     assert versions == {name: LOCKED[name] for name in versions}
     needed = {
         canonicalize_name(r.name)
-        for extra in ("train", "audit", "dicom", "sheet", "hospital")
+        for extra in ("train", "audit", "dicom", "sheet", "benchmark", "hospital")
         for r in _requirements(extra)
     }
     assert needed - set(versions) == set()

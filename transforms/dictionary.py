@@ -237,10 +237,10 @@ class StandardiseIntensityd(MapTransform):
 
 
 class LoadPreparedd(MapTransform):
-    """Read a prepared study into an array, and refuse one that another recipe made.
+    """Read a prepared study or photograph into an array, and refuse one that another recipe made.
 
     Args:
-        keys: image items; paths of prepared studies.
+        keys: image items; paths of what was prepared.
         recipe_digest: of the recipe that the datalist, the checkpoint or the package names.
     """
 
@@ -249,7 +249,7 @@ class LoadPreparedd(MapTransform):
         self.recipe_digest = recipe_digest
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Read the images of one case: float32 ``(2, slices, rows, cols)``."""
+        """Read the images of one case: float32 ``(2, slices, rows, cols)``, or ``(3, rows, cols)``."""
         out = dict(data)
         for key in self.key_iterator(out):
             out[key], _ = read_prepared(out[key], recipe_digest=self.recipe_digest)

@@ -54,25 +54,25 @@ def read_volume(path: str | Path) -> tuple[Volume, Affine]:
 
 
 def write_prepared(path: str | Path, image: Volume, record: Mapping[str, Any]) -> None:
-    """Write a prepared study: the array and, as JSON beside it in the same file, what it was made of.
+    """Write a prepared study or photograph: the array and, as JSON beside it in the same file, what it was made of.
 
     Args:
         path: ends in ``.npz``.
-        image: float32 ``(2, slices, rows, cols)``.
+        image: float32 ``(2, slices, rows, cols)`` of a study, ``(3, rows, cols)`` of a photograph.
         record: JSON values; ``recipe_digest`` among them.
     """
     np.savez(Path(path), image=image, record=np.array(json.dumps(record, allow_nan=False)))
 
 
 def read_prepared(path: str | Path, *, recipe_digest: str | None = None) -> tuple[Volume, dict[str, Any]]:
-    """Read a prepared study.
+    """Read a prepared study or photograph.
 
     Args:
         path: a file that ``write_prepared`` wrote.
         recipe_digest: of the recipe that the reader expects; ``None`` takes any.
 
     Returns:
-        The array, float32 ``(2, slices, rows, cols)``, and its record.
+        The array, float32, as it was written, and its record.
 
     Raises:
         FileNotFoundError: if there is no file at ``path``.
@@ -82,7 +82,7 @@ def read_prepared(path: str | Path, *, recipe_digest: str | None = None) -> tupl
     if not path.is_file():
         raise FileNotFoundError(f"no prepared study at {path}; run the preprocessing bundle again")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             record = json.loads(str(stored["record"]))
             image = np.asarray(stored["image"], dtype=np.float32)
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -18,6 +18,7 @@ from transforms.simulate import Appearance, draw_appearance
 
 VENDORS = ("Siemens", "Philips", "GE", "Canon")
 MINORITY_VENDORS = ("GE", "Canon")
+OWN_PATHOLOGY = {"Siemens": "DCM", "Philips": "NOR", "GE": "HCM", "Canon": "HCM"}  # of an aligned table
 MNMS_COUNTS = np.array([[22, 25, 37], [65, 51, 5], [21, 8, 0], [14, 15, 9]])  # (vendors, pathologies), M&Ms' own
 
 Part = Literal["Training", "Testing"]
@@ -104,6 +105,37 @@ def training_counts(settings: Settings) -> NDArray[np.int_]:
     spare = settings.studies - filled.sum()
     above = at_least_one - filled
     return filled + largest_remainder(above * (spare / max(above.sum(), 1e-9)), int(spare))
+
+
+def aligned_counts(studies: int, *, alignment: float, minority_share: float) -> NDArray[np.int_]:
+    """Training studies per vendor and pathology where each vendor has a pathology of its own, as a shortcut to learn.
+
+    Siemens and Philips have equal parts, GE and Canon ``minority_share`` of such a part. Of each vendor's studies the
+    share ``alignment`` has its own pathology (Siemens DCM, Philips NOR, GE and Canon HCM), the others split the rest.
+
+    Args:
+        studies: in total.
+        alignment: 1/3 leaves vendor and pathology independent, 1 makes the vendor tell the pathology.
+        minority_share: positive.
+
+    Returns:
+        ``(4, 3)``, vendors in the order of ``VENDORS``, pathologies in that of ``PATHOLOGIES``.
+
+    Raises:
+        ValueError: if ``alignment`` is not in [1/3, 1] or ``minority_share`` not positive.
+
+    Example:
+        >>> aligned_counts(400, alignment=0.9, minority_share=1.0).tolist()
+        [[5, 5, 90], [90, 5, 5], [5, 90, 5], [5, 90, 5]]
+    """
+    if not 1 / 3 - 1e-9 <= alignment <= 1 or not minority_share > 0:
+        raise ValueError(
+            f"alignment must lie in [1/3, 1] and minority_share be positive; got {alignment} and {minority_share}"
+        )
+    parts = np.array([minority_share if vendor in MINORITY_VENDORS else 1.0 for vendor in VENDORS])
+    own = np.array([[float(OWN_PATHOLOGY[vendor] == name) for name in PATHOLOGIES] for vendor in VENDORS])
+    shares = own * alignment + (1 - own) * (1 - alignment) / 2
+    return largest_remainder(shares * parts[:, None] * studies / parts.sum(), studies)
 
 
 def largest_remainder(shares: NDArray[np.float64], total: int) -> NDArray[np.int_]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.transforms import (
     Compose,
     EnsureTyped,
-    Lambdad,
     RandAdjustContrastd,
     RandAffined,
     RandBiasFieldd,
@@ -15,42 +16,45 @@ from monai.transforms import (
     RandHistogramShiftd,
     Transform,
 )
-from torch import Tensor
 
 KEY = "image"
+SHAPE = f"{KEY}_shape"  # of the image while it is flat
 
 
 def training_augmentation(*, geometry: bool = True, appearance: bool = True) -> Compose:
-    """MONAI's random transforms, as a chain on a dictionary with ``image (2, slices, rows, cols)``.
+    """MONAI's random transforms, as a chain on a dictionary with ``image (…, rows, cols)``.
+
+    All axes but the last two are channels: ``(2, slices, rows, cols)`` of a cine, ``(3, rows, cols)`` of a photograph.
 
     The appearance part knows no vendor and is not the simulator that renders scanners (`transforms/simulate.py`):
     it draws monotone intensity maps, bias fields, blur, ringing and noise at random.
 
     Args:
         geometry: rotate by up to 20 degrees in plane, shift by up to 4 pixels, scale by up to 10 %; alike in all
-            slices and both phases. No scaling in one direction alone and no flips: the heart's shape is the diagnosis.
+            channels. No scaling in one direction alone and no flips: the shape is the diagnosis.
         appearance: change contrast, bias, resolution and noise.
     """
-    flat = [Lambdad(KEY, _flatten), *(_geometry() if geometry else []), *(_resolution() if appearance else [])]
+    flat = [_flatten, *(_geometry() if geometry else []), *(_resolution() if appearance else [])]
     return Compose(
         [
             EnsureTyped(KEY, track_meta=False),
             *(_intensity() if appearance else []),
             *flat,
             *(_noise() if appearance else []),
-            Lambdad(KEY, _unflatten),
+            _unflatten,
             EnsureTyped(KEY, track_meta=False),
         ]
     )
 
 
-def _flatten(image: Tensor) -> Tensor:
-    """Phases and slices as channels of one 2-D image, so that each sees the same change."""
-    return image.flatten(0, 1)
+def _flatten(data: dict[str, Any]) -> dict[str, Any]:
+    """All axes but the last two as channels of one 2-D image, so that each sees the same change."""
+    return {**data, KEY: data[KEY].flatten(0, -3), SHAPE: data[KEY].shape}
 
 
-def _unflatten(image: Tensor) -> Tensor:
-    return image.unflatten(0, (2, -1))
+def _unflatten(data: dict[str, Any]) -> dict[str, Any]:
+    shape = data.pop(SHAPE)
+    return {**data, KEY: data[KEY].reshape(shape)}
 
 
 def _geometry() -> list[Transform]:

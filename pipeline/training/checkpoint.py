@@ -11,11 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data.utils import set_rnd
 from torch import nn
 
 from pipeline.files import atomic_path
-from pipeline.training.networks import CineResNet
+from pipeline.training.networks import Classifier
 
 
 class Stateful(Protocol):
@@ -28,24 +27,32 @@ class Stateful(Protocol):
         """Put a state back."""
 
 
+class Epochwise(Protocol):
+    """What gives another thing in each epoch: a data set its view, a sampler its order."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 1."""
+
+
 class TrainingState:
     """Saves training after every epoch, goes on from there, and keeps the best model.
 
     ``last.pt`` holds all that the next epoch depends on. Everything random in an epoch is a function of the seed
     and the epoch's number: generators are seeded anew as an epoch starts, so that the random state to be saved is
     these two numbers, and an interrupted run ends with the very weights of an unbroken one. ``model.pt`` holds the
-    network of the epoch whose ``selection`` was highest, the later one of two equals. Both are written beside their
-    name and renamed, with tensors and plain values only, and load with ``weights_only=True``.
+    network that was validated, in the epoch whose ``selection`` was highest, the later one of two equals. Both are
+    written beside their name and renamed, with tensors and plain values only, and load with ``weights_only=True``.
 
     Attach it before every other handler: it seeds and restores at their first event.
 
     Args:
         folder: where ``last.pt`` and ``model.pt`` go.
-        network: the network trained, ``state_dict`` of which becomes ``model``.
-        parts: what else must survive, by name: optimiser, schedule, objective, tracker.
+        network: the network trained, which ``last.pt`` holds.
+        validated: the network that is validated and becomes the model: the trained one, or its weights' average.
+        parts: what else must survive, by name: optimiser, schedule, objective, averaging, tracker.
         settings: plain values that make this run this run; a resume with other values is an error.
         seed: of all randomness.
-        dataset: training data whose random transforms are seeded with each epoch.
+        epochwise: data set and sampler, told of each epoch as it starts.
         selection: value by which the best epoch is kept, called after epochs that were validated.
         val_interval: epochs between validations.
         record: what the model must remember (recipe, classes, groups, run ids), called when it is saved.
@@ -56,20 +63,22 @@ class TrainingState:
         *,
         folder: str | Path,
         network: nn.Module,
+        validated: nn.Module,
         parts: Mapping[str, Stateful],
         settings: Mapping[str, Any],
         seed: int,
-        dataset: object,
+        epochwise: Sequence[Epochwise],
         selection: Callable[[], float],
         val_interval: int,
         record: Callable[[], Mapping[str, Any]],
     ) -> None:
         self.folder = Path(folder)
         self.network = network
+        self.validated = validated
         self.parts = dict(parts)
         self.settings = dict(settings)
         self.seed = seed
-        self.dataset = dataset
+        self.epochwise = tuple(epochwise)
         self.selection = selection
         self.val_interval = val_interval
         self.record = record
@@ -129,13 +138,14 @@ class TrainingState:
         print(f"going on from epoch {saved['epoch']} of {trainer.state.max_epochs}: {self.path}")
 
     def seed_epoch(self, trainer: Engine) -> None:
-        """Seed every generator that the epoch draws from."""
+        """Seed every generator that the epoch draws from, and tell data set and sampler."""
         sequence = np.random.SeedSequence([self.seed, trainer.state.epoch, getattr(trainer.state, "rank", 0)])
         seed = int(sequence.generate_state(1)[0]) % 2**31
         random.seed(seed)
         np.random.seed(seed)  # some transforms draw from the global generator
         torch.manual_seed(seed)
-        set_rnd(self.dataset, seed)
+        for part in self.epochwise:
+            part.set_epoch(trainer.state.epoch)
 
     def _save_last(self, trainer: Engine) -> None:
         """Put the saving behind all other handlers of the epoch's end, those included that came at the start."""
@@ -149,7 +159,7 @@ class TrainingState:
         epoch = trainer.state.epoch
         if epoch % self.val_interval == 0 and (value := self.selection()) >= self.best["selection"]:
             self.best = {"epoch": epoch, "selection": float(value)}
-            self._write(self.model_path, {"model": self.network.state_dict(), **self.record(), **self.best})
+            self._write(self.model_path, {"model": self.validated.state_dict(), **self.record(), **self.best})
         state = {
             "format": 1,
             "epoch": epoch,
@@ -206,23 +216,47 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(state)
 
 
-def build_network(checkpoint: Mapping[str, Any]) -> CineResNet:
+def build_network(checkpoint: Mapping[str, Any]) -> Classifier:
     """The network that a loaded ``model.pt`` describes, with its weights, in evaluation mode."""
-    network = CineResNet(**checkpoint["network"])
+    network = Classifier(**checkpoint["network"])
     network.load_state_dict(checkpoint["model"])
     return network.eval()
 
 
-def load_network(path: str | Path) -> CineResNet:
+def load_network(path: str | Path) -> Classifier:
     """The network of a ``model.pt``, in evaluation mode."""
     return build_network(load_checkpoint(path))
 
 
-def model_and_example(path: str | Path) -> tuple[CineResNet, np.ndarray]:
-    """The network of a ``model.pt`` and an input of its shape ``(1, 2, slices, rows, cols)``, for a model registry."""
+def start_from(network: nn.Module, path: str | Path | None) -> nn.Module:
+    """Give a network the weights of a ``model.pt`` of its shape; without a path it stays as it was made.
+
+    Raises:
+        ValueError: if the model is of another shape.
+    """
+    if path is None:
+        return network
+    found = load_checkpoint(path)["model"]
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    other = sorted(name for name in {*shapes, *found} if name not in found or shapes.get(name) != found[name].shape)
+    if other:
+        raise ValueError(
+            f"{path} must hold a network of the same shape to start from, but {len(other)} entries differ, "
+            f"e.g. {other[0]}; give the architecture, widths and classes that it was trained with"
+        )
+    network.load_state_dict(found)
+    return network
+
+
+def model_and_example(path: str | Path) -> tuple[Classifier, np.ndarray]:
+    """The network of a ``model.pt`` and one input of its shape, for a model registry.
+
+    The shape is ``(1, 2, slices, rows, cols)`` for a cine, ``(1, 3, rows, cols)`` for a natural image.
+    """
     state = load_checkpoint(path)
     recipe = state["recipe"]
-    example = np.zeros((1, 2, recipe["slices"], recipe["rows"], recipe["cols"]), dtype=np.float32)
+    before_rows = (recipe["channels"],) if "channels" in recipe else (2, recipe["slices"])
+    example = np.zeros((1, *before_rows, recipe["rows"], recipe["cols"]), dtype=np.float32)
     return build_network(state), example
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cohort.case import Case, column_value, group_of, read_datalist
+from pipeline.tracking.group_metrics import slug
 
 COLUMNS = ("vendor", "site", "scanner", "field_strength_t")
 
@@ -55,9 +56,9 @@ class Cohort:
         return "-".join(self.group_by)
 
     @property
-    def slices(self) -> int:
-        """Slices of the student input."""
-        return int(self.recipe["slices"])
+    def channels(self) -> int:
+        """Channels of an input: phases times slices of a cine, the colours of a natural image."""
+        return int(self.recipe["channels"] if "channels" in self.recipe else 2 * self.recipe["slices"])
 
     @cached_property
     def known_groups(self) -> dict[str, tuple[str, ...]]:
@@ -73,6 +74,23 @@ class Cohort:
             for section, case in self.datalist.cases()
         )
         return hashlib.sha256(json.dumps([rows, self.recipe_digest]).encode()).hexdigest()
+
+    def accuracy_metric(self, split: str, only_group: str | None = None) -> str:
+        """Name of the metric on which a model is chosen: accuracy in the worst group, or in the one it is made for."""
+        group = "worst/" + self.group_column if only_group is None else f"{self.group_column}/{slug(only_group)}"
+        return f"{split}/accuracy/{group}"
+
+    def among(self, items: Sequence[dict[str, Any]], only_group: str | None) -> list[dict[str, Any]]:
+        """The items of one group, or all of them.
+
+        Raises:
+            ValueError: if training has no such group.
+        """
+        if only_group is None:
+            return list(items)
+        if only_group not in self.group_names:
+            raise ValueError(f"only_group must be one of {', '.join(self.group_names)}, got {only_group!r}")
+        return [item for item in items if item["group"] == self.group_names.index(only_group)]
 
     def record(self) -> dict[str, Any]:
         """What a model trained on this must remember, in plain values."""

@@ -8,6 +8,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.training.batch_norm import share_batch_norm
+
 
 def start() -> None:
     """Join the group of processes that torchrun started: NCCL on GPUs, gloo on CPUs.
@@ -31,8 +33,8 @@ def device() -> torch.device:
 
 
 def wrap(network: nn.Module, on: torch.device) -> nn.Module:
-    """The network with its gradients averaged over processes."""
-    return DistributedDataParallel(network, device_ids=[on] if on.type == "cuda" else None)
+    """The network with its gradients averaged over processes, and its batch statistics taken over all of them."""
+    return DistributedDataParallel(share_batch_norm(network), device_ids=[on] if on.type == "cuda" else None)
 
 
 def stop() -> None:

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_
 from packaging.utils import canonicalize_name
 
 from pipeline.bundles import bundle_folders
-from pipeline.training.networks import CineResNet
+from pipeline.training.networks import Classifier
 from transforms.recipe import StudentInput
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def with_model(bundle: str, tmp_path: Path) -> Path:
     copy = tmp_path / bundle
     shutil.copytree(FOLDERS[bundle], copy, ignore=shutil.ignore_patterns("eval", "*.pt"))
     recipe = StudentInput()
-    network = CineResNet(3, slices=recipe.slices)
+    network = Classifier(classes=3, channels=2 * recipe.slices)
     state = {"model": network.state_dict(), "network": network.settings, "classes": ["NOR", "HCM", "DCM"]}
     (copy / "models").mkdir(exist_ok=True)
     torch.save({**state, "recipe": recipe.to_dict(), "recipe_digest": recipe.digest}, copy / "models" / "model.pt")
@@ -130,7 +130,7 @@ def test_the_exported_torchscript_gives_the_logits_of_the_network(bundle: str, w
         key_in_ckpt="model",
         bundle_root=str(with_model),
     )
-    network = CineResNet(3, slices=8).eval()
+    network = Classifier(classes=3, channels=16).eval()
     network.load_state_dict(torch.load(models / "model.pt", weights_only=True)["model"])
     image = torch.randn(3, *StudentInput().shape, generator=torch.Generator().manual_seed(0))
     script = torch.jit.load(models / "model.ts").eval()

@@ -47,7 +47,7 @@ def _steps(network: torch.nn.Module, part: slice, folder: str) -> dict[str, torc
     for _ in range(3):
         network.zero_grad()
         logits = network(batch["images"][part])
-        objective(logits, batch["teacher"][part], batch["labels"][part], batch["groups"][part]).backward()
+        objective(logits, batch["teacher"][None, part], batch["labels"][part], batch["groups"][part]).backward()
     gradient = parameters[0].grad
     assert gradient is not None
     return {"weights": objective.group_weights.weights, "gradient": gradient}

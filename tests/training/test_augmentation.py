@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pipeline.training.augmentation import training_augmentation
@@ -41,3 +42,31 @@ def test_geometry_moves_all_slices_and_phases_alike() -> None:
     moved = chain({"image": same})["image"]
     assert torch.allclose(moved, moved[:1, :1].expand_as(moved))
     assert not torch.allclose(moved, same)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 16, 24), (2, 8, 32, 32)])
+def test_photographs_and_cines_keep_their_axes(shape: tuple[int, ...]) -> None:
+    chain = training_augmentation()
+    chain.set_random_state(seed=5)
+    out = chain({"image": torch.randn(shape, generator=torch.Generator().manual_seed(0)), "case_id": "1"})
+    assert out["image"].shape == shape
+    assert bool(out["image"].isfinite().all())
+    assert set(out) == {"image", "case_id"}
+
+
+def test_geometry_moves_all_colours_alike() -> None:
+    chain = training_augmentation(appearance=False)
+    chain.set_random_state(seed=1)
+    same = IMAGE[0, :1].expand(3, 32, 32).clone()
+    moved = chain({"image": same})["image"]
+    assert torch.allclose(moved, moved[:1].expand_as(moved))
+    assert not torch.allclose(moved, same)
+
+
+def test_slices_come_back_in_their_place() -> None:
+    """Each phase and slice keeps its own mean, 0 to 15, through a turn of constant pictures."""
+    chain = training_augmentation(appearance=False)
+    chain.set_random_state(seed=1)
+    means = torch.arange(16.0).reshape(2, 8)
+    out = chain({"image": means[..., None, None].expand(2, 8, 32, 32).clone()})["image"]
+    assert torch.allclose(out.mean(dim=(2, 3)), means, atol=1e-4)

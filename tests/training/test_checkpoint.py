@@ -9,24 +9,27 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from monai.data import DataLoader, Dataset
-from monai.transforms import RandGaussianNoised
+from monai.data import DataLoader
+from monai.transforms import Compose, RandGaussianNoised
 
+from pipeline.training.averaging import WeightAveraging
 from pipeline.training.checkpoint import TrainingState, build_network, checked_model, load_checkpoint
-from pipeline.training.networks import CineResNet
+from pipeline.training.networks import Classifier
 from pipeline.training.objective import DistillationObjective
-from pipeline.training.sampling import training_sampler
+from pipeline.training.sampling import TrainingSampler
 from pipeline.training.trainer import DistillationTrainer
+from pipeline.training.views import AugmentedViews
 
 EPOCHS = 4
 SCORES = {1: 0.2, 2: 0.9, 3: 0.9, 4: 0.5}
 
 
-def _items() -> list[dict[str, Any]]:
+def _items(folder: Path) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(1)
-    return [
-        {"image": torch.randn(2, 2, 32, 32, generator=generator), "label": i % 3, "group": i % 2} for i in range(13)
-    ]
+    folder.mkdir(exist_ok=True)
+    for number in range(13):
+        np.save(folder / f"{number}.npy", torch.randn(2, 2, 32, 32, generator=generator).numpy())
+    return [{"image": str(folder / f"{n}.npy"), "case_id": f"c{n}", "label": n % 3, "group": n % 2} for n in range(13)]
 
 
 class Training:
@@ -34,19 +37,36 @@ class Training:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         torch.manual_seed(0)
-        data = Dataset(_items(), RandGaussianNoised("image", prob=0.5))
-        loader = DataLoader(data, batch_size=4, sampler=training_sampler(_items(), "groups"))
-        self.network = CineResNet(3, slices=2, widths=(4, 4, 4, 4))
+        items = _items(folder.parent / f"{folder.name}-data")
+        data = AugmentedViews(
+            items,
+            lambda item: {"image": np.load(item["image"])},
+            Compose([RandGaussianNoised("image", prob=0.5)]),
+            views=3,
+            seed=0,
+            folder=folder.parent / f"{folder.name}-data",
+            identity={},
+        )
+        sampler = TrainingSampler(items, "groups", seed=5)
+        loader = DataLoader(data, batch_size=4, sampler=sampler)
+        self.network = Classifier(classes=3, channels=4, widths=(4, 4, 4, 4))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.01)
-        self.objective = DistillationObjective(["a", "b"], [7, 6], group_step=0.5)
+        self.objective = DistillationObjective(["a", "b"], [7, 6], weighting="groups", group_step=0.5)
+        averaging = WeightAveraging(self.network, kind="swa", start=0.4, decay=0.9, batches=loader, device="cpu")
         schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 0.01, total_steps=EPOCHS * len(loader))
         self.state = TrainingState(
             folder=folder,
             network=self.network,
-            parts={"optimizer": self.optimizer, "schedule": schedule, "objective": self.objective},
+            validated=averaging.network,
+            parts={
+                "optimizer": self.optimizer,
+                "schedule": schedule,
+                "objective": self.objective,
+                "averaging": averaging,
+            },
             settings={"num_epochs": EPOCHS, **settings},
             seed=5,
-            dataset=data,
+            epochwise=[data, sampler],
             selection=lambda: SCORES[self.trainer.state.epoch],
             val_interval=1,
             record=lambda: {"network": self.network.settings, "classes": ["x", "y", "z"], "recipe_digest": "abc"},
@@ -56,11 +76,11 @@ class Training:
             device=torch.device("cpu"),
             train_data_loader=loader,
             network=self.network,
-            teacher=CineResNet(3, slices=2, widths=(4, 4, 4, 4)),
+            targets=torch.randn(1, 3, 13, 3, generator=torch.Generator().manual_seed(2)),
             objective=self.objective,
             optimizer=self.optimizer,
             decollate=False,
-            train_handlers=[self.state],
+            train_handlers=[self.state, averaging],
         )
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: schedule.step())
 
@@ -90,11 +110,11 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
     unbroken: Training, tmp_path: Path, epoch: int, iteration: int
 ) -> None:
     """Shuffling, noise, optimiser, schedule and group weights all go on where they were."""
-    first = Training(tmp_path)
+    first = Training(tmp_path / "run")
     first.stop_in(epoch, iteration)
     with pytest.raises(KeyboardInterrupt):
         first.state.run(first.trainer)
-    second = Training(tmp_path)
+    second = Training(tmp_path / "run")
     second.state.run(second.trainer)
     assert torch.equal(second.weights(), unbroken.weights())
     assert torch.equal(second.objective.group_weights.weights, unbroken.objective.group_weights.weights)
@@ -103,15 +123,27 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
 
 def test_epochs_differ_from_each_other_and_seeds_from_each_other(tmp_path: Path) -> None:
     """If every epoch drew the same, resuming would be equal for the wrong reason."""
-    training = Training(tmp_path)
+    training = Training(tmp_path / "run")
     draws = []
     for seed, epoch in ((5, 1), (5, 2), (6, 1), (5, 1)):
         training.state.seed, training.trainer.state.epoch = seed, epoch
         training.state.seed_epoch(training.trainer)
-        noise = training.state.dataset[0]["image"]  # type: ignore[index]
-        draws.append((torch.rand(1).item(), np.random.rand(), float(noise.sum())))
+        draws.append((torch.rand(1).item(), np.random.rand()))
     assert draws[0] == draws[3]
     assert len({draw[0] for draw in draws[:3]}) == len({draw[1] for draw in draws[:3]}) == 3
+
+
+def test_data_set_and_sampler_are_told_of_each_epoch(tmp_path: Path) -> None:
+    training = Training(tmp_path / "run")
+    told: list[int] = []
+
+    class Listener:
+        def set_epoch(self, epoch: int) -> None:
+            told.append(epoch)
+
+    training.state.epochwise = (Listener(),)
+    training.state.run(training.trainer)
+    assert told == [1, 2, 3, 4]
 
 
 def test_the_model_is_that_of_the_best_epoch_and_the_later_of_two_equals(unbroken: Training) -> None:
@@ -132,11 +164,11 @@ def test_a_finished_run_is_left_alone(unbroken: Training, capsys: pytest.Capture
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
-    first = Training(tmp_path, temperature=4.0)
+    first = Training(tmp_path / "run", temperature=4.0)
     first.stop_in(2, 1)
     with pytest.raises(KeyboardInterrupt):
         first.state.run(first.trainer)
-    second = Training(tmp_path, temperature=2.0)
+    second = Training(tmp_path / "run", temperature=2.0)
     with pytest.raises(ValueError, match=r"temperature 4.0 -> 2.0"):
         second.state.run(second.trainer)
 
@@ -153,18 +185,18 @@ def test_a_run_killed_after_its_last_epoch_still_comes_to_its_end(tmp_path: Path
     def die() -> None:
         raise KeyboardInterrupt
 
-    first = Training(tmp_path)
+    first = Training(tmp_path / "run")
     first.trainer.add_event_handler(Events.COMPLETED, die)
     with pytest.raises(KeyboardInterrupt):
         first.state.run(first.trainer)
     ended: list[int] = []
-    second = Training(tmp_path)
+    second = Training(tmp_path / "run")
     second.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: ended.append(-1))
     second.trainer.add_event_handler(Events.COMPLETED, lambda engine: ended.append(engine.state.epoch))
     second.state.run(second.trainer)
     assert ended == [EPOCHS]
     assert torch.equal(second.weights(), first.weights())
-    third = Training(tmp_path)
+    third = Training(tmp_path / "run")
     third.state.run(third.trainer)
     assert third.trainer.state.epoch == 0
 
@@ -174,11 +206,11 @@ def test_checkpoints_hold_tensors_and_plain_values_only(unbroken: Training) -> N
     saved = torch.load(unbroken.state.path, weights_only=True)
     assert saved["random_state"] == {"seed": 5, "epoch": EPOCHS}
     assert saved["parts"]["objective"]["group_weights.weights"].sum().item() == pytest.approx(1)
-    assert set(saved["parts"]) == {"optimizer", "schedule", "objective"}
+    assert set(saved["parts"]) == {"optimizer", "schedule", "objective", "averaging"}
 
 
 def test_nothing_half_written_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = Training(tmp_path)
+    training = Training(tmp_path / "run")
     training.stop_in(2, 1)
     with pytest.raises(KeyboardInterrupt):
         training.state.run(training.trainer)
@@ -189,11 +221,11 @@ def test_nothing_half_written_is_left_when_writing_fails(tmp_path: Path, monkeyp
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
-    again = Training(tmp_path)
+    again = Training(tmp_path / "run")
     with pytest.raises(OSError, match="disk full"):
         again.state.run(again.trainer)
     assert training.state.path.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "model.pt"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["last.pt", "model.pt"]
 
 
 def test_a_model_goes_with_its_recipe_and_its_classes(unbroken: Training) -> None:
@@ -212,7 +244,7 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
 
 
 def test_validating_less_often_than_training_lasts_is_refused(tmp_path: Path) -> None:
-    training = Training(tmp_path)
+    training = Training(tmp_path / "run")
     training.state.val_interval = EPOCHS + 1
     with pytest.raises(ValueError, match="val_interval 5 exceeds the 4 epochs"):
         training.state.attach(training.trainer)
@@ -220,7 +252,7 @@ def test_validating_less_often_than_training_lasts_is_refused(tmp_path: Path) ->
 
 def test_the_selection_is_not_asked_for_in_epochs_without_validation(tmp_path: Path) -> None:
     """Its value would be that of an earlier epoch."""
-    training = Training(tmp_path)
+    training = Training(tmp_path / "run")
     asked: list[int] = []
 
     def select() -> float:

@@ -1,0 +1,1 @@
+"""Plans, runs and the page that compares them."""

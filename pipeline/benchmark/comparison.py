@@ -1,0 +1,170 @@
+"""Models beside each other: summaries, the baseline to beat, and where an advantage begins."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.benchmark.analysis import METRICS, Estimate, Runs, difference, estimate, lowest_group, over_seeds, pooled
+from pipeline.benchmark.reading import Measurement
+
+REFERENCE = "kd"
+PROPOSED = "groupdistil"  # and every method whose name begins so
+SHORTFALL = 0.05  # a minority is underfitted if its training accuracy lies this far below that of all
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One model with one setting of the dials.
+
+    Args:
+        model: name in the plan.
+        role: ``teacher`` or ``student``.
+        parameters: number of weights.
+        runs: its whole seeds.
+        worst_group: see :func:`pipeline.benchmark.analysis.lowest_group`.
+        estimates: metric -> value and interval.
+        probe: how well the features tell the group; interval over seeds.
+        validation_worst: mean over runs of the lowest group's validation accuracy.
+        shortfall: training accuracy of all minus that of the minority, mean over runs; NaN where not measured.
+        latency_ms: of one study; NaN where not measured.
+    """
+
+    model: str
+    role: str
+    parameters: int
+    runs: Runs
+    worst_group: str
+    estimates: dict[str, Estimate]
+    probe: Estimate
+    validation_worst: float
+    shortfall: float
+    latency_ms: float
+
+    @property
+    def method(self) -> str:
+        """The model's name before ``@``."""
+        return self.model.partition("@")[0]
+
+    @property
+    def proposed(self) -> bool:
+        """True for the methods that the others are baselines of."""
+        return self.method.startswith(PROPOSED)
+
+    @property
+    def underfitted(self) -> bool:
+        """True if the minority was not learnt as well as the rest, on the studies that were trained on."""
+        return self.shortfall >= SHORTFALL - 1e-9
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Proposed method minus reference under one setting.
+
+    Args:
+        settings: dials and what the models' names say.
+        worst: difference in worst-group accuracy.
+        average: difference in accuracy.
+        reference: the plain one.
+        seeds: number of seeds that both have.
+    """
+
+    settings: dict[str, Any]
+    worst: Estimate
+    average: Estimate
+    reference: Summary
+    seeds: int
+
+
+def summarise(
+    measurements: Sequence[Measurement], *, folds: int = 1, metrics: Sequence[str] = tuple(METRICS)
+) -> Summary:
+    """Summarise one model with one setting.
+
+    Args:
+        measurements: of one model, all its seeds and folds.
+        folds: of a whole seed.
+        metrics: of :data:`pipeline.benchmark.analysis.METRICS`.
+
+    Returns:
+        The summary. Its runs are empty, and so are its estimates, if no seed is whole.
+    """
+    runs = pooled(measurements, folds=folds)
+    cells = [m.cell for m in measurements if m.cell.seed in runs.seeds]
+    by_seed = [float(np.mean([c.vendor_probe for c in cells if c.seed == seed])) for seed in runs.seeds]
+    first = measurements[0].cell
+    return Summary(
+        model=first.model,
+        role=first.role,
+        parameters=first.parameters,
+        runs=runs,
+        worst_group=lowest_group(runs) if cells else "",
+        estimates={metric: estimate(runs, metric) for metric in metrics} if cells else {},
+        probe=over_seeds(by_seed) if cells else Estimate(math.nan, math.nan, math.nan),
+        validation_worst=_mean([cell.validation_worst_accuracy for cell in cells]),
+        shortfall=_mean([cell.train_accuracy - cell.train_minority_accuracy for cell in cells]),
+        latency_ms=_mean([float(cell.extra.get("latency_ms", math.nan)) for cell in cells]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def by_model(measurements: Sequence[Measurement]) -> dict[str, list[Measurement]]:
+    """Measurements of each model, in the order of the table."""
+    parts: dict[str, list[Measurement]] = defaultdict(list)
+    for measurement in measurements:
+        parts[measurement.cell.model].append(measurement)
+    return dict(parts)
+
+
+def by_setting(measurements: Sequence[Measurement]) -> list[tuple[dict[str, Any], dict[str, list[Measurement]]]]:
+    """Settings, in ascending order, each with the measurements of its methods."""
+    parts: dict[str, dict[str, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
+    settings: dict[str, dict[str, Any]] = {}
+    for measurement in measurements:
+        key = json.dumps(measurement.cell.settings, sort_keys=True)
+        settings[key] = measurement.cell.settings
+        parts[key][measurement.cell.method].append(measurement)
+    ordered = sorted(parts, key=lambda key: [(name, _rank(value)) for name, value in sorted(settings[key].items())])
+    return [(settings[key], dict(parts[key])) for key in ordered]
+
+
+def _rank(value: Any) -> tuple[int, float, str]:  # noqa: ANN401  # whatever a plan's dial holds
+    """Numbers by size before words by letter."""
+    number = isinstance(value, int | float)
+    return (0, float(value), "") if number else (1, 0.0, str(value))
+
+
+def best_baseline(summaries: Sequence[Summary]) -> Summary | None:
+    """The student to beat, chosen by mean validation worst-group accuracy over seeds, never by test data.
+
+    Returns:
+        The first by name of equals; None if no student but the proposed ones has a whole seed.
+    """
+    candidates = [s for s in summaries if s.role == "student" and not s.proposed and s.runs.seeds]
+    return min(candidates, key=lambda s: (-s.validation_worst, s.model), default=None)
+
+
+def regimes(measurements: Sequence[Measurement], *, folds: int = 1) -> list[Regime]:
+    """Proposed method minus reference, setting by setting, where both have a whole seed in common."""
+    found = []
+    for settings, methods in by_setting(measurements):
+        if not {PROPOSED, REFERENCE} <= set(methods):
+            continue
+        proposed = pooled(methods[PROPOSED], folds=folds)
+        reference = summarise(methods[REFERENCE], folds=folds, metrics=())
+        shared = set(proposed.seeds) & set(reference.runs.seeds)
+        if shared:
+            worst, average = (
+                difference(proposed, reference.runs, metric) for metric in ("worst_group_accuracy", "accuracy")
+            )
+            found.append(Regime(settings, worst, average, reference, len(shared)))
+    return found

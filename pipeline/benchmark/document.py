@@ -1,0 +1,145 @@
+"""The page: what was compared, by which rules, and what came out, written from the three tables alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.benchmark.analysis import AUC_REPLICATES, REPLICATES
+from pipeline.benchmark.plan import Plan, find_plans, shipped_plans
+from pipeline.benchmark.reading import Measurement, read_measurements
+from pipeline.benchmark.sections import Section, methods_section
+from pipeline.benchmark.sweeps import regimes_section, robustness_section, sizes_section
+from pipeline.files import atomic_path
+
+TITLES = {
+    "headline": "Methods, on the phantom",
+    "acdc": "Methods, on real hearts",
+    "digits": "Methods, on digits",
+    "regimes_phantom": "Where group weights help, on the phantom",
+    "regimes_digits": "Where group weights help, on digits",
+    "sizes": "Size of the student",
+    "robustness": "Wrong labels and adversarial noise",
+}
+KINDS: Mapping[str, Callable[[Section], str]] = {
+    "regimes": regimes_section,
+    "sizes": sizes_section,
+    "robustness": robustness_section,
+}
+COHORTS = {
+    "phantom": "Synthetic beating hearts, scanned by simulated scanners.",
+    "acdc": "Real hearts (ACDC) under simulated scanners, tested by cross-validation over patients.",
+    "digits": "Handwritten digits on backgrounds that go with the digit in training.",
+}
+RULES = f"""\
+# Benchmark
+
+Written by `evenbeat benchmark` from `results.csv`, `predictions.csv` and `test_sets.csv`; every number can be computed
+from these three again.
+
+**How models were chosen.** Each run keeps the epoch with the best validation worst-group accuracy; the best baseline is
+the student, GroupDistil aside, with the highest mean validation worst-group accuracy over seeds. Nothing was chosen on
+test data.
+
+**How to read the numbers.**
+
+- Values are means over seeds. The worst group is the one whose mean accuracy over seeds is lowest; likewise the worst
+  group x class. Gap: best minus worst group. AUC: one class against the rest, lowest group. ECE: 15 bins of equal
+  width. Probe: balanced accuracy with which a linear classifier tells the group from the model's features.
+- Brackets are 95 % intervals from {REPLICATES:,} draws of seeds *and* patients ({AUC_REPLICATES} for AUC), patients
+  inside each group and class; in each draw the worst group is found anew. Those of the probe and of attacks are from
+  draws of seeds. With a single seed they are over patients alone. An interval without width says that nothing varied,
+  not that the value is sure.
+- The lowest of several groups lies below the truth by noise, the smaller the groups the more. The intervals correct for
+  it, the values do not; so a value may stand at the lower end of its interval. Compare models, not with 1.
+- Differences are in points (hundredths), on the same seeds and the same draws, in bold where the interval excludes 0.
+  They are not corrected for the number of comparisons: of twenty methods that are all alike, one would be in bold.
+"""
+
+
+def write_document(results_dir: str | Path, out: str | Path, *, plans: Sequence[Plan] | None = None) -> None:
+    """Write the page and its figures.
+
+    Args:
+        results_dir: folder of the three tables; figures are put there, too.
+        out: the Markdown file.
+        plans: tell the question and how much belongs to a plan; the shipped ones if None. A plan that is not among
+            them is described from its rows.
+
+    Raises:
+        FileNotFoundError: if a table is not there.
+        ValueError: if the tables do not agree with each other, or are empty.
+    """
+    known = {plan.name: plan for plan in (find_plans(list(shipped_plans())) if plans is None else plans)}
+    parts: dict[str, list[Measurement]] = defaultdict(list)
+    for measurement in read_measurements(results_dir):
+        parts[measurement.cell.plan].append(measurement)
+    if not parts:
+        raise ValueError(f"a page needs results; {results_dir} has none; run a plan first: evenbeat benchmark")
+    present = [known.get(name) or _plan_of_rows(name, parts[name]) for name in sorted(parts, key=_place)]
+    texts = [RULES]
+    for plan in tqdm(present, desc="page", unit="plan"):
+        section = Section(plan, parts[plan.name], Path(results_dir), Path(out).parent)
+        body = KINDS.get(plan.name.partition("_")[0], methods_section)(section)
+        texts.append("\n\n".join([_opening(section), body]) + "\n")
+    with atomic_path(out) as temporary:
+        temporary.write_text("\n".join(texts), encoding="utf-8")
+
+
+def _plan_of_rows(name: str, measurements: Sequence[Measurement]) -> Plan:
+    """Stand in for a plan that is not at hand: what was run is taken for all there is."""
+    cells = [measurement.cell for measurement in measurements]
+    dials = {repr(sorted(cell.dials.items())): cell.dials for cell in cells}
+    return Plan(
+        name=name,
+        question="This plan's file is not at hand: whether all of it was run cannot be said.",
+        kind=cells[0].cohort,
+        settings={},
+        dials=tuple(dials.values()),
+        seeds=tuple(sorted({cell.seed for cell in cells})),
+        folds=len({cell.fold for cell in cells}),
+        budget={},
+        teachers={},
+        models={},
+        variants={},
+        evaluate={},
+    )
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (list(TITLES).index(name) if name in TITLES else len(TITLES), name)
+
+
+def _opening(section: Section) -> str:
+    """Question, cohort, budget and how much of the plan is there."""
+    plan, cells = section.plan, [m.cell for m in section.measurements]
+    tests = {m.held_out.digest: m.held_out for m in section.measurements}
+    any_test = next(iter(tests.values()))
+    patients = len(np.unique(np.concatenate([test.patients for test in tests.values()])))
+    same = len(tests) == 1 or plan.folds > 1
+    n_training = sorted({cell.n_training for cell in cells})
+    done, seeds = len(section.whole_seeds), len(plan.seeds)
+    budget = [f"{role} {_listed(given)}" for role, given in plan.budget.items() if given]
+    lacking = bool(section.absent)
+    lines = [
+        f"{COHORTS.get(plan.kind, '')} Groups: {', '.join(any_test.groups)}; classes: {', '.join(any_test.classes)}; "
+        f"{_range(n_training)} training studies; {patients} test patients{', the same for every seed' * same}.",
+        *([f"Cohort: {_listed(plan.settings)}."] if plan.settings else []),
+        *([f"Budget: {'; '.join(budget)}."] if budget else []),
+        *([f"**Incomplete: no result yet, or not with every setting, of {', '.join(section.absent)}.**"] * lacking),
+        f"**Incomplete: {done} of {seeds} seeds.**" if done < seeds else f"{seeds} of {seeds} seeds.",
+    ]
+    folds = f" Each seed is a cross-validation in {plan.folds} folds, pooled." if plan.folds > 1 else ""
+    return f"## {TITLES.get(plan.name, plan.name)}\n\n*{plan.question.strip()}*\n\n" + "\n".join(lines) + folds
+
+
+def _listed(given: Mapping[str, object]) -> str:
+    return ", ".join(f"`{name}: {value}`" for name, value in given.items())
+
+
+def _range(values: Sequence[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"

@@ -1,0 +1,296 @@
+"""Plans: which models are compared, on which cohorts, over which seeds, with which budget.
+
+A plan is a YAML file; ``plans/quick.yaml`` shows every part. :func:`read_plan` refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipeline.benchmark.evaluate import check_evaluate
+from pipeline.cohort.validation import nearest
+
+Role = Literal["teacher", "student"]
+ROLES: tuple[Role, ...] = ("teacher", "student")
+BUNDLES: Mapping[str, str] = {"teacher": "cardiac_cine_teacher", "student": "cardiac_cine_student"}
+SHIPPED = Path(__file__).parent / "plans"
+QUICK = "quick"
+
+_NAME = re.compile(r"[A-Za-z0-9_.=,@-]+")
+_PARTS = ("budget", "teachers", "models", "variants", "evaluate")
+_KEYS = {
+    "plan": ("name", "question", "cohort", "dials", "seeds", "folds", *_PARTS),
+    "cohort": ("kind", "settings"),
+    "teachers": ("overlays", "overrides", "each", "measure"),
+    "models": ("overlays", "overrides", "teachers", "biased"),
+    "each": ("overrides", "seed_offset"),
+}
+_KINDS: Mapping[type, str] = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number"}
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """One teacher, or several that differ in a few overrides.
+
+    Args:
+        name: of the teacher; with several members they are ``name-0``, ``name-1``, …
+        overlays: config files of the bundle, beside ``train.yaml``.
+        overrides: keys of the bundle's config, for every member.
+        each: one mapping per member: its own overrides.
+        seed_offsets: one per member, added to the seed of the run.
+        measure: whether its members get rows of their own among the results.
+    """
+
+    name: str
+    overlays: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    each: tuple[Mapping[str, Any], ...] = ({},)
+    seed_offsets: tuple[int, ...] = (0,)
+    measure: bool = False
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the members, in order."""
+        return (self.name,) if len(self.each) == 1 else tuple(f"{self.name}-{k}" for k in range(len(self.each)))
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One student.
+
+    Args:
+        name: of the method.
+        overlays: config files of the bundle, beside ``train.yaml``.
+        overrides: keys of the bundle's config.
+        teachers: names of teachers, all members of which it learns from, in order; none leaves the choice to the
+            overlays.
+        biased: name of the teacher that weights point away from.
+    """
+
+    name: str
+    overlays: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    teachers: tuple[str, ...] = ()
+    biased: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison: every model on every cohort, seed and fold.
+
+    Args:
+        name: of the plan.
+        question: the sentence that it answers.
+        kind: of the cohort: ``phantom``, ``acdc`` or ``digits``.
+        settings: of the cohort, see :mod:`pipeline.benchmark.cohorts`.
+        dials: combinations of settings, each a cohort of its own.
+        seeds: each draws a cohort and trains every model on it.
+        folds: parts of a cross-validation; 1 for none.
+        budget: overrides of every training, by role.
+        teachers: by name.
+        models: by name.
+        variants: by name, overrides by role: every model is trained in every variant, as ``model@variant``.
+        evaluate: what is measured, see :func:`pipeline.benchmark.evaluate.check_evaluate`.
+    """
+
+    name: str
+    question: str
+    kind: str
+    settings: Mapping[str, Any]
+    dials: tuple[Mapping[str, Any], ...]
+    seeds: tuple[int, ...]
+    folds: int
+    budget: Mapping[str, Mapping[str, Any]]
+    teachers: Mapping[str, TeacherPlan]
+    models: Mapping[str, ModelPlan]
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    evaluate: Mapping[str, Any]
+
+
+def shipped_plans() -> dict[str, Path]:
+    """Plans that came with this installation, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def find_plans(names: Sequence[str]) -> list[Plan]:
+    """Read plans by the name of a shipped one, or by the path of a YAML file.
+
+    Raises:
+        ValueError: if a name is neither, or two plans have the same name.
+    """
+    shipped, plans = shipped_plans(), []
+    for name in names:
+        if name not in shipped and not Path(name).is_file():
+            raise ValueError(f"a plan is a shipped one or a YAML file, got {name!r}; {nearest(name, shipped)}")
+        plans.append(read_plan(shipped.get(name, Path(name))))
+    twice = sorted({plan.name for plan in plans if sum(other.name == plan.name for other in plans) > 1})
+    if twice:
+        raise ValueError(f"plans must have different names; {', '.join(twice)} came twice; name each once")
+    return plans
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read and validate a plan.
+
+    Args:
+        path: YAML file.
+
+    Raises:
+        ValueError: if a rule is broken; the message names the file, the place, what came and what to do.
+    """
+    try:
+        return plan_of(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def plan_of(raw: object) -> Plan:
+    """Validate a decoded plan.
+
+    Raises:
+        ValueError: if a rule is broken.
+    """
+    plan = _mapping(raw, "plan", _KEYS["plan"])
+    cohort = _mapping(_needed(plan, "cohort"), "cohort", _KEYS["cohort"])
+    teachers = {name: _teacher(name, given) for name, given in _named(plan, "teachers").items()}
+    models = {name: _model(name, given, teachers) for name, given in _named(plan, "models").items()}
+    if not models and not any(teacher.measure for teacher in teachers.values()):
+        raise ValueError("a plan must measure something; it has no models; add one, or `measure: true` to a teacher")
+    evaluate = _typed(plan.get("evaluate", {}), dict, "evaluate")
+    check_evaluate(evaluate)
+    both = sorted({member for teacher in teachers.values() for member in teacher.members} & set(models))
+    if both:
+        raise ValueError(f"models and teachers must have different names; {both} are both; rename the models")
+    return Plan(
+        name=_name(_typed(_needed(plan, "name"), str, "name"), "name"),
+        question=_typed(_needed(plan, "question"), str, "question"),
+        kind=_typed(_needed(cohort, "kind"), str, "cohort: kind"),
+        settings=_typed(cohort.get("settings", {}), dict, "cohort: settings"),
+        dials=dial_points(plan.get("dials", {})),
+        seeds=seeds_of(_needed(plan, "seeds")),
+        folds=_at_least_one(plan.get("folds", 1), "folds"),
+        budget=_by_role(plan.get("budget", {}), "budget"),
+        teachers=teachers,
+        models=models,
+        variants={name: _by_role(given, f"variants: {name}") for name, given in _named(plan, "variants").items()}
+        or {"": _by_role({}, "variants")},
+        evaluate=evaluate,
+    )
+
+
+def dial_points(dials: object) -> tuple[Mapping[str, Any], ...]:
+    """Combinations of dials: of a mapping of lists every combination, of a list of mappings each as it stands.
+
+    Raises:
+        ValueError: if it is neither, or a dial has no value.
+
+    Example:
+        >>> dial_points({"confounding": [0, 1], "strength": [2]})
+        ({'confounding': 0, 'strength': 2}, {'confounding': 1, 'strength': 2})
+    """
+    if isinstance(dials, list) and dials and all(isinstance(point, dict) for point in dials):
+        return tuple(dials)
+    if isinstance(dials, dict) and all(isinstance(values, list) and values for values in dials.values()):
+        return tuple(dict(zip(dials, point, strict=True)) for point in itertools.product(*dials.values()))
+    raise ValueError(f"dials must be a mapping of lists with values, or a list of mappings; got {dials!r}")
+
+
+def seeds_of(text: object) -> tuple[int, ...]:
+    """Seeds from ``7``, ``"0-9"`` or ``"0,3,5-7"``.
+
+    Raises:
+        ValueError: if it is none of these.
+
+    Example:
+        >>> seeds_of("0,3,5-7")
+        (0, 3, 5, 6, 7)
+    """
+    parts = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part) for part in str(text).split(",")]
+    seeds = [seed for part in parts if part for seed in range(int(part[1]), int(part[2] or part[1]) + 1)]
+    if None in parts or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be whole numbers like '0-9' or '0,3,5', each once; got {text!r}")
+    return tuple(seeds)
+
+
+def _teacher(name: str, given: object) -> TeacherPlan:
+    raw = _mapping(given, f"teachers: {name}", _KEYS["teachers"])
+    members = _typed(raw.get("each", [{}]), list, f"teachers: {name}: each")
+    if not members:
+        raise ValueError(f"teachers: {name}: each must have a member; got an empty list; add one, or leave it out")
+    each = [_mapping(member, f"teachers: {name}: each", _KEYS["each"]) for member in members]
+    return TeacherPlan(
+        name=name,
+        overlays=_texts(raw.get("overlays", []), f"teachers: {name}: overlays"),
+        overrides=_typed(raw.get("overrides", {}), dict, f"teachers: {name}: overrides"),
+        each=tuple(_typed(m.get("overrides", {}), dict, f"teachers: {name}: each: overrides") for m in each),
+        seed_offsets=tuple(_typed(m.get("seed_offset", 0), int, f"teachers: {name}: each: seed_offset") for m in each),
+        measure=_typed(raw.get("measure", False), bool, f"teachers: {name}: measure"),
+    )
+
+
+def _model(name: str, given: object, teachers: Iterable[str]) -> ModelPlan:
+    raw = _mapping(given, f"models: {name}", _KEYS["models"])
+    model = ModelPlan(
+        name=name,
+        overlays=_texts(raw.get("overlays", []), f"models: {name}: overlays"),
+        overrides=_typed(raw.get("overrides", {}), dict, f"models: {name}: overrides"),
+        teachers=_texts(raw.get("teachers", []), f"models: {name}: teachers"),
+        biased=raw.get("biased"),
+    )
+    for teacher in (*model.teachers, *([model.biased] if model.biased is not None else [])):
+        if teacher not in teachers:
+            raise ValueError(f"models: {name}: no teacher is called {teacher!r}; {nearest(str(teacher), teachers)}")
+    return model
+
+
+def _by_role(raw: object, place: str) -> dict[str, dict[str, Any]]:
+    given = _mapping(raw, place, ROLES)
+    return {role: _typed(given.get(role, {}), dict, f"{place}: {role}") for role in ROLES}
+
+
+def _named(plan: Mapping[str, Any], key: str) -> dict[str, Any]:
+    named = _typed(plan.get(key, {}), dict, key)
+    return {_name(name, key): given or {} for name, given in named.items()}
+
+
+def _name(name: object, place: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{place}: a name is made of letters, digits and _.=,@-; got {name!r}; rename it")
+    return name
+
+
+def _needed(given: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
+    if key not in given:
+        raise ValueError(f"{key} is missing; add it")
+    return given[key]
+
+
+def _mapping(raw: object, place: str, known: Sequence[str]) -> dict[str, Any]:
+    given: dict[str, Any] = _typed(raw, dict, place)
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{place}: key {key!r} is not known; {nearest(str(key), known)}")
+    return given
+
+
+def _typed(value: Any, kind: type, place: str) -> Any:  # noqa: ANN401
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{place} must be {_KINDS[kind]}; got {value!r}; correct it")
+    return value
+
+
+def _texts(value: object, place: str) -> tuple[str, ...]:
+    return tuple(_typed(text, str, place) for text in _typed(value, list, place))
+
+
+def _at_least_one(value: object, place: str) -> int:
+    if _typed(value, int, place) < 1:
+        raise ValueError(f"{place} must be at least 1; got {value}; correct it")
+    return int(str(value))

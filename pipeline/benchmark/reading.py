@@ -1,0 +1,101 @@
+"""Results of a benchmark, read back and held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.benchmark.records import (
+    PREDICTION_COLUMNS,
+    PREDICTIONS,
+    RESULT_COLUMNS,
+    RESULTS,
+    TEST_SET_COLUMNS,
+    TEST_SETS,
+    Cell,
+    FloatArray,
+    HeldOut,
+    cell_of,
+    held_out_of,
+    probabilities_of,
+)
+
+AGREEMENT = 1e-4  # results.csv is rounded
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A cell and what its model said.
+
+    Args:
+        cell: the row.
+        held_out: its test set.
+        probabilities: ``(n, C)``, in steps of 1/255.
+    """
+
+    cell: Cell
+    held_out: HeldOut
+    probabilities: FloatArray
+
+
+def read_measurements(folder: str | Path) -> list[Measurement]:
+    """Read the three tables and hold them against each other.
+
+    Args:
+        folder: of ``results.csv``, ``predictions.csv`` and ``test_sets.csv``.
+
+    Returns:
+        Cells in the order of the table. Of a cell that was run again, after a change of its configuration, the last
+        row counts.
+
+    Raises:
+        FileNotFoundError: if a table is not there.
+        ValueError: if columns are missing, a cell has no predictions, a test set is not what its name says, or the
+            accuracy in ``results.csv`` is not that of the predictions.
+    """
+    folder = Path(folder)
+    held_out = {row["test_set"]: held_out_of(row) for row in _rows(folder / TEST_SETS, TEST_SET_COLUMNS)}
+    predictions = {row["config_digest"]: row for row in _rows(folder / PREDICTIONS, PREDICTION_COLUMNS)}
+    found = {}
+    for row in _rows(folder / RESULTS, RESULT_COLUMNS):
+        cell = cell_of(row)
+        key = (cell.plan, cell.cohort, row["dials"], cell.seed, cell.fold, cell.model)
+        found[key] = _measurement(cell, predictions, held_out)
+    return list(found.values())
+
+
+def _measurement(
+    cell: Cell, predictions: Mapping[str, Mapping[str, str]], held_out: Mapping[str, HeldOut]
+) -> Measurement:
+    row = predictions.get(cell.config_digest)
+    if row is None or row["test_set"] not in held_out:
+        lacking = f"row in {PREDICTIONS}" if row is None else f"test set {row['test_set']} in {TEST_SETS}"
+        raise ValueError(
+            f"every cell of {RESULTS} needs its predictions and its test set; {cell.model} of {cell.plan}, seed "
+            f"{cell.seed} ({cell.config_digest}) has no {lacking}; remove its row and run the plan again"
+        )
+    test = held_out[row["test_set"]]
+    probabilities = probabilities_of(row, test)
+    accuracy = float(np.mean(probabilities.argmax(axis=1) == test.labels))
+    if abs(accuracy - cell.accuracy) > AGREEMENT:
+        raise ValueError(
+            f"accuracy in {RESULTS} must be that of the predictions; {cell.model} of {cell.plan}, seed {cell.seed} "
+            f"({cell.config_digest}) has {cell.accuracy} and {accuracy:.4f}; remove its row and run the plan again"
+        )
+    return Measurement(cell, test, probabilities)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} must be there; run a plan first: evenbeat benchmark")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if list(table.columns) != list(columns):
+        raise ValueError(
+            f"{path.name} must have the columns {', '.join(columns)}; got {', '.join(map(str, table.columns))}; "
+            "remove the file and run the plans again"
+        )
+    return [dict(zip(columns, values, strict=True)) for values in table.itertuples(index=False)]

@@ -1,0 +1,188 @@
+"""A section of the page, and the one that sets methods beside each other."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.benchmark.analysis import Estimate, difference, pooled
+from pipeline.benchmark.comparison import (
+    PROPOSED,
+    REFERENCE,
+    Summary,
+    best_baseline,
+    by_model,
+    summarise,
+)
+from pipeline.benchmark.figures import Panel, lines_figure, methods_figure, save
+from pipeline.benchmark.plan import Plan
+from pipeline.benchmark.reading import Measurement
+from pipeline.benchmark.tables import in_words, markdown, models_table, points
+
+WORST, AVERAGE = "worst_group_accuracy", "accuracy"
+TITLES = {WORST: "Worst-group accuracy", AVERAGE: "Accuracy"}
+Line = list[tuple[float, Estimate]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a section is written from, and where its figures go.
+
+    Args:
+        plan: the plan.
+        measurements: its cells.
+        figures: folder of the figures.
+        page: folder of the page, which links them.
+    """
+
+    plan: Plan
+    measurements: Sequence[Measurement]
+    figures: Path
+    page: Path
+
+    @cached_property
+    def whole_seeds(self) -> set[int]:
+        """Seeds that every model and setting has with all its folds."""
+        parts: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+        for measurement in self.measurements:
+            parts[measurement.cell.model, repr(sorted(measurement.cell.dials.items()))].append(measurement)
+        return set.intersection(*(set(pooled(part, folds=self.plan.folds).seeds) for part in parts.values()))
+
+    @cached_property
+    def absent(self) -> list[str]:
+        """Students of the plan that lack a result with some setting of the dials."""
+        there = {(m.cell.model, repr(sorted(m.cell.dials.items()))) for m in self.measurements}
+        names = [f"{model}@{v}" if v else model for v in self.plan.variants for model in self.plan.models]
+        dials = [repr(sorted(point.items())) for point in self.plan.dials]
+        return [name for name in names if any((name, point) not in there for point in dials)]
+
+    def draw(self, figure: Figure, kind: str, words: str) -> str:
+        """Write a figure and link it, its command below."""
+        path = self.figures / f"{self.plan.name}-{kind}.svg"
+        save(figure, path)
+        link = Path(os.path.relpath(path, self.page)).as_posix()
+        return f"![{words}]({link})\n\n{self.command}"
+
+    @property
+    def command(self) -> str:
+        """How to make it again."""
+        return f"`evenbeat benchmark {self.plan.name}`"
+
+
+def methods_section(section: Section) -> str:
+    """Every model in a table, a figure, and differences to the reference and the best baseline."""
+    by_dials: dict[str, list[Measurement]] = defaultdict(list)
+    for measurement in section.measurements:
+        words = ", ".join(
+            f"{name.replace('_', ' ')} {in_words(value)}" for name, value in measurement.cell.dials.items()
+        )
+        by_dials[words].append(measurement)
+    texts = []
+    for position, (words, measurements) in enumerate(by_dials.items()):
+        name = f"methods-{position}" if len(by_dials) > 1 else "methods"
+        heading = [f"### {words[0].upper()}{words[1:]}"] if len(by_dials) > 1 else []
+        texts += [*heading, _methods(section, measurements, name)]
+    return "\n\n".join([*texts, *_weights(section)])
+
+
+def _methods(section: Section, measurements: Sequence[Measurement], name: str) -> str:
+    found = [summarise(part, folds=section.plan.folds) for part in by_model(measurements).values()]
+    summaries = [summary for summary in found if summary.runs.seeds]
+    if not summaries:
+        return "No seed is whole yet."
+    best = best_baseline(summaries)
+    table = models_table(summaries, best=best.model if best else "", seeds=len(section.plan.seeds))
+    figure = section.draw(
+        methods_figure(summaries), name, "Worst-group and average accuracy of every model with 95 % intervals"
+    )
+    return "\n\n".join([table, section.command, figure, *_differences(section, summaries, best)])
+
+
+def _differences(section: Section, summaries: Sequence[Summary], best: Summary | None) -> list[str]:
+    """Table and sentences; nothing without a reference."""
+    reference = next((summary for summary in summaries if summary.model == REFERENCE), None)
+    others = {s.model: s for s in (reference, best) if s is not None}
+    if not others:
+        return []
+    header = ["points", *(f"{TITLES[m].lower()} minus {name}" for name in others for m in (WORST, AVERAGE))]
+    rows = [
+        [summary.model, *(_minus(summary, other, m) for other in others.values() for m in (WORST, AVERAGE))]
+        for summary in summaries
+        if len(others) > 1 or summary.model not in others
+    ]
+    return [markdown(header, rows), section.command, *_verdicts(summaries, best)]
+
+
+def _minus(one: Summary, other: Summary, metric: str) -> str:
+    if one.model == other.model or not set(one.runs.seeds) & set(other.runs.seeds):
+        return "–"
+    return points(difference(one.runs, other.runs, metric))
+
+
+def _verdicts(summaries: Sequence[Summary], best: Summary | None) -> list[str]:
+    """In words, who is better in the worst group: proposed methods against the best baseline and their own likes."""
+    by_name = {summary.model: summary for summary in summaries}
+    lines = []
+    for summary in summaries:
+        if not summary.proposed:
+            continue
+        like = by_name.get(summary.model.replace(PROPOSED, REFERENCE, 1))
+        compared = {s.model: s for s in (like, best) if s is not None and set(s.runs.seeds) & set(summary.runs.seeds)}
+        lines += [f"- {verdict(summary, other)}" for other in compared.values()]
+        better = [
+            other.model
+            for other in summaries
+            if other.role == "student" and not other.proposed and set(other.runs.seeds) & set(summary.runs.seeds)
+            and difference(other.runs, summary.runs, WORST).sign > 0
+        ]  # fmt: skip
+        if better:
+            lines.append(f"- Baselines that are better than {summary.model} in the worst group: {', '.join(better)}.")
+    return ["In the worst group:\n\n" + "\n".join(lines)] if lines else []
+
+
+def verdict(one: Summary, other: Summary) -> str:
+    """One sentence on the difference of two models in the worst group, no stronger than its interval."""
+    found = difference(one.runs, other.runs, WORST)
+    if not found.sign:
+        return f"{one.model} and {other.model} cannot be told apart: {points(found)} points."
+    first, second, shown = (one, other, found) if found.sign > 0 else (other, one, turned(found))
+    return f"{first.model} is better than {second.model} by {points(shown, bold=False).replace('+', '')} points."
+
+
+def turned(found: Estimate) -> Estimate:
+    """The same difference from the other side."""
+    return Estimate(-found.value, -found.high, -found.low)
+
+
+def _weights(section: Section) -> list[str]:
+    """Group weights and losses over epochs, where a run has recorded them."""
+    curves = [
+        m.cell.extra["curves"] for m in section.measurements if m.cell.model == PROPOSED and "curves" in m.cell.extra
+    ]
+    if not curves:
+        return []
+    words = {"weights": "Group weight", "loss": "Group loss"}
+    panels = [Panel(title, "epoch", _curve_lines(curves, part)) for part, title in words.items()]
+    caption = f"Weights and losses of the groups in {PROPOSED} over epochs, mean over runs and range"
+    return [section.draw(lines_figure(panels, share_y=False), "weights", caption)]
+
+
+def _curve_lines(curves: Sequence[Mapping[str, Any]], part: str) -> dict[str, Line]:
+    """Mean over runs with the lowest and the highest."""
+    values: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for curve in curves:
+        for group, line in curve[part].items():
+            for epoch, value in zip(curve["epoch"], line, strict=True):
+                values[group][epoch].append(value)
+    return {
+        group: [(epoch, Estimate(float(np.mean(v)), min(v), max(v))) for epoch, v in sorted(line.items())]
+        for group, line in sorted(values.items())
+    }

@@ -1,0 +1,141 @@
+"""Numbers as text and Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pipeline.benchmark.analysis import Estimate
+from pipeline.benchmark.comparison import Regime, Summary
+
+NOTHING = "–"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, the first column to the left and the others to the right.
+
+    Example:
+        >>> print(markdown(["model", "accuracy"], [["kd", "0.87"]]))
+        | model | accuracy |
+        | --- | ---: |
+        | kd | 0.87 |
+    """
+    ruler = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ruler, *rows))
+
+
+def share(found: Estimate) -> str:
+    """Value and interval of a share.
+
+    Example:
+        >>> share(Estimate(0.868, 0.84, 0.9))
+        '0.87 [0.84, 0.90]'
+    """
+    if math.isnan(found.value):
+        return NOTHING
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def points(found: Estimate, *, bold: bool = True) -> str:
+    """Difference in points (hundredths) and its interval, in bold where that excludes 0.
+
+    Example:
+        >>> points(Estimate(0.042, 0.01, 0.0791)), points(Estimate(-0.01, -0.05, 0.03))
+        ('**+4.2 [+1.0, +7.9]**', '−1.0 [−5.0, +3.0]')
+    """
+    if math.isnan(found.value):
+        return NOTHING
+    value, low, high = (signed(100 * part) for part in (found.value, found.low, found.high))
+    text = f"{value} [{low}, {high}]"
+    return f"**{text}**" if bold and found.sign else text
+
+
+def signed(value: float) -> str:
+    """One decimal; a rounded 0 has no sign.
+
+    Example:
+        >>> signed(1.26), signed(-0.04), signed(-3)
+        ('+1.3', '0.0', '−3.0')
+    """
+    text = f"{value:.1f}"
+    return "0.0" if float(text) == 0 else f"{float(text):+.1f}".replace("-", "−")
+
+
+def count(number: float) -> str:
+    """A large number in three figures.
+
+    Example:
+        >>> count(81_234), count(2_000_000), count(960)
+        ('81.2 k', '2 M', '960')
+    """
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def in_words(value: object) -> str:
+    """Value of a setting as text.
+
+    Example:
+        >>> in_words(1.0), in_words("small"), in_words(None)
+        ('1', 'small', '–')
+    """
+    return NOTHING if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def models_table(summaries: Sequence[Summary], *, best: str, seeds: int) -> str:
+    """One row per model, the best worst group on top.
+
+    Args:
+        summaries: with all metrics.
+        best: name of the best baseline, which is marked.
+        seeds: of the whole plan; a model with fewer says so.
+    """
+    header = ["model", "weights", "accuracy", "worst group", "worst group x class", "worst AUC", "gap", "ECE", "probe"]
+    rows = []
+    for summary in sorted(summaries, key=lambda s: -s.estimates["worst_group_accuracy"].value):
+        found = summary.estimates
+        rows.append([
+            model_words(summary, best=best, seeds=seeds),
+            count(summary.parameters),
+            share(found["accuracy"]),
+            f"{share(found['worst_group_accuracy'])} {summary.worst_group}",
+            *(share(found[name]) for name in ("worst_cell_accuracy", "worst_group_auc", "gap", "ece")),
+            share(summary.probe),
+        ])  # fmt: skip
+    return markdown(header, rows)
+
+
+def model_words(summary: Summary, *, best: str, seeds: int) -> str:
+    """Name of a model with what a reader must know of it."""
+    notes = [
+        *(["teacher"] if summary.role == "teacher" and summary.model != "teacher" else []),
+        *(["best baseline"] if summary.model == best else []),
+        *([f"{len(summary.runs.seeds)} of {seeds} seeds"] if len(summary.runs.seeds) < seeds else []),
+    ]
+    return f"{summary.model} ({', '.join(notes)})" if notes else summary.model
+
+
+def regimes_table(regimes: Sequence[Regime], names: Sequence[str], *, seeds: int) -> str:
+    """One row per setting.
+
+    Args:
+        regimes: from :func:`pipeline.benchmark.comparison.regimes`.
+        names: of the settings to show.
+        seeds: of the whole plan; a setting with fewer says so.
+    """
+    header = [name.replace("_", " ") for name in names]
+    header += ["worst group", "average", "KD's training accuracy, minority minus all", "seeds"]
+    rows = []
+    for regime in regimes:
+        shortfall = regime.reference.shortfall
+        told = NOTHING if math.isnan(shortfall) else signed(-100 * shortfall)
+        rows.append([
+            *(in_words(regime.settings.get(name)) for name in names),
+            points(regime.worst),
+            points(regime.average),
+            f"{told} underfitted" if regime.reference.underfitted else told,
+            f"{regime.seeds} of {seeds}" if regime.seeds < seeds else str(seeds),
+        ])  # fmt: skip
+    return markdown(header, rows)

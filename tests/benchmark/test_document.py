@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from pipeline.benchmark.analysis import Estimate
+from pipeline.benchmark.comparison import Regime, summarise
+from pipeline.benchmark.document import write_document
+from pipeline.benchmark.figures import layout, methods_figure, save
+from pipeline.benchmark.plan import ModelPlan, Plan
+from pipeline.benchmark.reading import Measurement
+from pipeline.benchmark.sections import verdict
+from tests.benchmark.synthetic import (
+    VENDORS,
+    crossed_test_set,
+    measurement,
+    phantom_test_set,
+    probabilities,
+    write_results,
+)
+
+GOOD, POOR = dict.fromkeys(VENDORS, 0.95), {**dict.fromkeys(VENDORS, 0.85), "GE": 0.4}
+
+
+def _plan(name: str, *, seeds: int = 2, folds: int = 1, models: Sequence[str] = ()) -> Plan:
+    return Plan(
+        name, "Is it so?", "phantom", {"studies": 272}, ({},), tuple(range(seeds)), folds,
+        {"student": {"num_epochs": 5}}, {}, {model: ModelPlan(model) for model in models}, {"": {}}, {},
+    )  # fmt: skip
+
+
+def _cells(plan: str, models: Mapping[str, Mapping[str, float]], seeds: int = 2, **cell: Any) -> list[Measurement]:
+    test, rng = phantom_test_set(), np.random.default_rng(0)
+    return [
+        measurement(
+            test, probabilities(test, accuracy, rng), plan=plan, model=model, seed=seed,
+            role="teacher" if model == "teacher" else "student",
+            **{"validation_worst_accuracy": accuracy["GE"], "vendor_probe": 0.5, **cell},
+        )
+        for model, accuracy in models.items()
+        for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def _page(folder: Path, measurements: Sequence[Measurement], *plans: Plan) -> str:
+    write_results(folder / "benchmark", measurements)
+    write_document(folder / "benchmark", folder / "benchmark.md", plans=plans)
+    return (folder / "benchmark.md").read_text()
+
+
+def test_a_baseline_that_wins_is_named_as_the_winner(tmp_path: Path) -> None:
+    """The proposed method is worse here, and the page says so in a sentence."""
+    cells = _cells("headline", {"teacher": GOOD, "kd": GOOD, "erm": POOR, "groupdistil": POOR})
+    page = _page(tmp_path, cells, _plan("headline"))
+    assert re.search(r"- kd is better than groupdistil by \d+\.\d \[\d+\.\d, \d+\.\d\] points\.", page)
+    assert "Baselines that are better than groupdistil in the worst group: kd." in page
+    assert "| kd (best baseline) |" in page
+    assert "| teacher | 80 k |" in page
+
+
+def test_the_rule_of_selection_stands_above_every_table(tmp_path: Path) -> None:
+    page = _page(tmp_path, _cells("headline", {"kd": GOOD, "groupdistil": GOOD}), _plan("headline"))
+    assert page.index("highest mean validation worst-group accuracy over seeds") < page.index("| model |")
+    assert page.index("Nothing was chosen on\ntest data.") < page.index("| model |")
+
+
+def test_a_difference_that_cannot_be_told_is_not_called_one() -> None:
+    """The same model under two names: neither is better."""
+    one, other = (summarise(_cells("headline", {name: POOR}), metrics=()) for name in ("kd", "groupdistil"))
+    assert verdict(one, other) == "kd and groupdistil cannot be told apart: 0.0 [0.0, 0.0] points."
+
+
+def test_numbers_of_the_table_are_those_of_the_predictions(tmp_path: Path) -> None:
+    """Wrong in 6 of GE's 36 patients, all of one class: accuracy 138/144, worst group 30/36, cell 6/12, gap 1/6."""
+    test = phantom_test_set()
+    wrong = np.flatnonzero((test.group_index == 1) & (test.labels == 2))[:6]
+    decision = test.labels.copy()
+    decision[wrong] = 0
+    page = _page(tmp_path, [measurement(test, np.eye(3)[decision])], _plan("headline", seeds=1))
+    row = next(line for line in page.splitlines() if line.startswith("| kd"))
+    values = [cell.split()[0] for cell in row.split("|")[3:9]]
+    assert values[:3] == ["0.96", "0.83", "0.50"]
+    assert values[4:] == ["0.17", "0.04"], "gap, and calibration error: always certain, right in 138 of 144"
+    assert "] GE |" in row
+
+
+def test_every_table_and_figure_has_its_command(tmp_path: Path) -> None:
+    page = _page(tmp_path, _cells("headline", {"kd": GOOD, "groupdistil": GOOD}), _plan("headline"))
+    blocks = page.split("\n\n")
+    shown = [k for k, block in enumerate(blocks) if block.startswith(("|", "!["))]
+    assert len(shown) == 3
+    assert {blocks[k + 1] for k in shown} == {"`evenbeat benchmark headline`"}
+
+
+def test_linked_figures_are_there_and_their_words_are_text(tmp_path: Path) -> None:
+    page = _page(tmp_path, _cells("headline", {"kd": GOOD, "groupdistil": GOOD}), _plan("headline"))
+    links = re.findall(r"\]\(([^)]+\.svg)\)", page)
+    assert links == ["benchmark/headline-methods.svg"]
+    told = "".join(ElementTree.parse(tmp_path / links[0]).getroot().itertext())  # noqa: S314  # drawn above
+    assert "groupdistil" in told
+    assert "Worst-group accuracy" in told
+
+
+def test_the_same_numbers_give_the_same_page_and_figures(tmp_path: Path) -> None:
+    cells = _cells("headline", {"kd": GOOD, "groupdistil": POOR})
+    pages = [_page(tmp_path / name, cells, _plan("headline")) for name in "ab"]
+    assert pages[0] == pages[1]
+    figures = [(tmp_path / name / "benchmark" / "headline-methods.svg").read_bytes() for name in "ab"]
+    assert figures[0] == figures[1]
+
+
+def test_an_incomplete_plan_says_what_is_missing(tmp_path: Path) -> None:
+    """Three of five seeds, one model with two, and a model that has not begun."""
+    cells = [c for c in _cells("headline", {"kd": GOOD, "groupdistil": GOOD}, seeds=3)
+             if (c.cell.model, c.cell.seed) != ("kd", 2)]  # fmt: skip
+    page = _page(tmp_path, cells, _plan("headline", seeds=5, models=["kd", "groupdistil", "roskd"]))
+    assert "**Incomplete: 2 of 5 seeds.**" in page
+    assert "no result yet, or not with every setting, of roskd." in page
+    assert "| kd (best baseline, 2 of 5 seeds) |" in page
+    assert "| groupdistil (3 of 5 seeds) |" in page
+
+
+def test_a_seed_without_all_its_folds_does_not_count(tmp_path: Path) -> None:
+    rng, cells = np.random.default_rng(0), []
+    for seed, fold in ((0, 0), (0, 1), (1, 0)):
+        test = crossed_test_set([f"P{k}" for k in range(24) if k % 2 == fold])
+        cells.append(measurement(test, probabilities(test, GOOD, rng), plan="acdc", seed=seed, fold=fold))
+    page = _page(tmp_path, cells, _plan("acdc", folds=2))
+    assert "**Incomplete: 1 of 2 seeds.**" in page
+    assert "24 test patients" in page
+
+
+def test_sections_come_in_order_and_only_with_results(tmp_path: Path) -> None:
+    cells = _cells("acdc", {"kd": GOOD}) + _cells("headline", {"kd": GOOD})
+    page = _page(tmp_path, cells, *(_plan(name) for name in ("acdc", "sizes", "headline")))
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Methods, on the phantom", "Methods, on real hearts"]
+
+
+def test_a_plan_that_is_not_at_hand_is_described_from_its_rows(tmp_path: Path) -> None:
+    page = _page(tmp_path, _cells("mine", {"kd": GOOD, "groupdistil": POOR}, seeds=3), _plan("acdc"))
+    assert "## mine" in page
+    assert "*This plan's file is not at hand: whether all of it was run cannot be said.*" in page
+    assert "3 of 3 seeds." in page
+
+
+def test_empty_tables_make_no_page(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has none; run a plan first"):
+        _page(tmp_path, [], _plan("acdc"))
+
+
+def test_regimes_are_counted_and_mapped(tmp_path: Path) -> None:
+    """At confounding 1 KD underfits and GroupDistil is far better; at 0 they are one and the same."""
+    cells = []
+    for confounding, kd in ((0, GOOD), (1, POOR)):
+        for share in (0.25, 1.0):
+            dials = {"confounding": confounding, "minority_share": share}
+            for model, accuracy in (("kd", kd), ("groupdistil", GOOD)):
+                cells += _cells("regimes_phantom", {model: accuracy}, dials=dials, train_accuracy=0.99,
+                                train_minority_accuracy=0.8 if accuracy is POOR else 0.98)  # fmt: skip
+    page = _page(tmp_path, cells, replace(_plan("regimes_phantom"), dials=({},)))
+    assert "groupdistil is better than kd in 2 of 4 settings, worse in 0, and cannot be told apart in 2." in page
+    assert re.search(r"\+\d\d\.\d points in the 2 settings where KD underfits the minority and 0\.0 points", page)
+    assert len(re.findall(r"^\| 1 \| .* −19\.0 underfitted \|", page, re.MULTILINE)) == 2
+    assert (tmp_path / "benchmark" / "regimes_phantom-map.svg").is_file()
+
+
+def test_the_map_has_the_minority_across_confounding_down_and_a_panel_for_each_rest() -> None:
+    nothing = Estimate(0.0, 0.0, 0.0)
+    reference = summarise(_cells("regimes_phantom", {"kd": GOOD}), metrics=())
+    regimes = [
+        Regime({"confounding": c, "minority_share": m, "variant": v, "strength": 1}, nothing, nothing, reference, 1)
+        for c in (0, 1) for m in (0.5, 1.0) for v in ("small", "tiny")
+    ]  # fmt: skip
+    across, down, panels = layout(regimes)
+    assert (across, down, list(panels)) == ("minority_share", "confounding", ["small", "tiny"])
+
+
+def test_sizes_noise_and_attacks_have_figures_and_tables(tmp_path: Path) -> None:
+    cells = []
+    for width, weights in ((8, 20_000), (16, 80_000)):
+        told = {"parameters": weights, "extra": {"latency_ms": width / 4}}
+        cells += _cells("sizes", {f"kd@widths={width}": GOOD, f"groupdistil@widths={width}": GOOD}, **told)
+    cells += _cells("sizes", {"teacher": GOOD}, parameters=2_000_000, extra={"latency_ms": 50.0})
+    for noise in (0.0, 0.2):
+        curves = {"fgsm": {"0": 0.9 - noise, "0.1": 0.5 - noise}}
+        cells += _cells("robustness", {"kd": GOOD}, dials={"label_noise": noise}, extra=curves)
+    page = _page(tmp_path, cells, _plan("sizes"), _plan("robustness"))
+    assert "| kd@widths=8 | 20 k | 2.0 |" in page
+    assert "| model | 0 | 0.2 |" in page
+    assert "| kd | 0.90 [0.90, 0.90] | 0.50 [0.50, 0.50] |" in page, "attacks are of models without wrong labels"
+    assert {path.name for path in (tmp_path / "benchmark").glob("*.svg")} == {
+        "sizes-sizes.svg", "robustness-noise.svg", "robustness-attack.svg"
+    }  # fmt: skip
+
+
+def test_group_weights_over_epochs_are_drawn_where_a_run_has_them(tmp_path: Path) -> None:
+    curves = {part: {name: [0.25, 0.3] for name in VENDORS} for part in ("weights", "loss")} | {"epoch": [1, 2]}
+    cells = _cells("headline", {"kd": GOOD}) + _cells("headline", {"groupdistil": GOOD}, extra={"curves": curves})
+    page = _page(tmp_path, cells, _plan("headline"))
+    assert "](benchmark/headline-weights.svg)" in page
+
+
+def test_models_are_drawn_from_the_best_worst_group_down(tmp_path: Path) -> None:
+    summaries = [summarise(_cells("headline", {name: a})) for name, a in (("kd", POOR), ("groupdistil", GOOD))]
+    save(methods_figure(summaries), tmp_path / "figure.svg")
+    text = (tmp_path / "figure.svg").read_text()
+    assert text.index(">groupdistil<") < text.index(">kd<")
