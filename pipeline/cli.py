@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.cli_benchmark import add_benchmark
 from pipeline.cli_datalist import add_sources
-from pipeline.cli_options import DONE, WRONG_USAGE, folder_to_fill, names
+from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill, names
 
 EXTRAS = {
     "audit": "audit",
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; those of this process by default.
 
     Returns:
-        0 done, 2 wrong usage, 3 nothing usable. An error of ours is raised.
+        0 done, 2 wrong usage, 3 nothing usable, 130 interrupted. An error of ours is raised.
     """
     arguments = _parser().parse_args(argv)
     command: Command = arguments.command
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         extra = _extra(arguments.name, error.name)
         sys.stderr.write(f"evenbeat {arguments.name} needs {error.name}: pip install 'evenbeat[{extra}]'\n")
         return WRONG_USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write(f"evenbeat {arguments.name}: interrupted\n")
+        return INTERRUPTED
 
 
 def _extra(command: str, library: str | None) -> str:

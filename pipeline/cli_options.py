@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 DONE, OUR_FAULT, WRONG_USAGE, NOTHING_USABLE = 0, 1, 2, 3
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def names(text: str) -> tuple[str, ...]:

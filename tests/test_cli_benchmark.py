@@ -13,6 +13,7 @@ from pipeline.benchmark import document
 from pipeline.benchmark import run as engine
 from pipeline.benchmark.plan import shipped_plans
 from pipeline.benchmark.records import RESULTS
+from pipeline.cli import main
 from pipeline.cli_benchmark import add_benchmark
 
 Call = Callable[..., dict[str, Any]]
@@ -82,3 +83,14 @@ def test_a_plan_of_ones_own_stands_on_the_page_beside_the_shipped_ones(call: Cal
 
 def test_the_page_is_written_of_what_could_be_finished(call: Call) -> None:
     assert "page" in call("--quick", failing=True)
+
+
+def test_an_interrupt_ends_with_one_line_and_the_status_of_shells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_benchmark(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "run_benchmark", run_benchmark)
+    assert main(["benchmark", "--quick", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "evenbeat benchmark: interrupted\n"

@@ -59,6 +59,7 @@ def test_every_section_with_commands_is_run_by_a_test() -> None:
         "Your own studies",
         "From a folder of DICOM files",
         "The three bundles",
+        "Comparing methods",
         "Real hearts, simulated scanners",
     }
 
@@ -100,6 +101,17 @@ def test_the_commands_for_own_studies_and_for_each_bundle_run(workspace: Path) -
         _run(_quick(command), workspace)
     assert (workspace / "report" / "audit.html").is_file()
     assert "label" in pd.read_csv(workspace / "read" / "predictions.csv").columns
+
+
+@pytest.mark.slow
+def test_the_quick_benchmark_writes_its_page_and_digits_train_a_teacher(workspace: Path) -> None:
+    commands = _sections()["Comparing methods"]
+    assert len(commands) == 4
+    for command in commands:
+        _run(_quick(command), workspace)
+    page = (workspace / "benchmark" / "results.md").read_text()
+    assert "groupdistil" in page
+    assert (workspace / "digits-teacher" / "model.pt").is_file()
 
 
 @pytest.mark.slow

@@ -19,7 +19,6 @@ from pipeline.benchmark.plan import BUNDLES
 from pipeline.benchmark.records import Cell
 from pipeline.benchmark.results import Results
 from pipeline.benchmark.tools import Tools
-from pipeline.cohort.case import read_datalist
 from pipeline.files import atomic_path
 
 TRAINED = "trained.json"  # stands beside a model that is finished
@@ -79,6 +78,7 @@ class BlockRun:
         home, seconds = self._trained(training, datalist)
         self.tell(f"{block.name}: measuring {training.name}", 0)
         measured = self.tools.measure(home / MODEL, datalist, evaluate=block.evaluate)
+        curves = self.tools.curves(home / MODEL, self.mlflow_uri) if block.curves else {}
         cell = Cell(
             plan=block.plan,
             cohort=block.cohorts.kind,
@@ -88,12 +88,16 @@ class BlockRun:
             model=training.name,
             role=training.role,
             config_digest=planned.config_digest,
-            n_training=len(read_datalist(datalist, check_files=False).sections["training"]),
+            n_training=self._training_size(training, datalist),
             seconds=seconds,
-            extra=measured.extra,
+            extra={**measured.extra, **({"curves": curves} if curves else {})},
             **measured.row,
         )
         self.results.append(cell, measured.held_out, measured.probabilities)
+
+    def _training_size(self, training: Training, datalist: Path) -> int:
+        overrides = {**training.overrides, "dataset_dir": str(datalist.parent)}
+        return self.tools.training_size(BUNDLES[training.role], training.configs, overrides)
 
     def _trained(self, training: Training, datalist: Path) -> tuple[Path, float]:
         """Folder of a trained model, and how long its training took, or its last part [s]; trains it if need be."""
@@ -140,6 +144,8 @@ class BlockRun:
             paths["teacher_checkpoints"] = teachers
         if training.biased is not None:
             paths["biased_checkpoint"] = str(self._trained(training.biased, datalist)[0] / MODEL)
+        if training.start is not None:
+            paths["start_checkpoint"] = str(self._trained(training.start, datalist)[0] / MODEL)
         if "cache_dir" in config_keys(BUNDLES[training.role], training.configs):
             paths["cache_dir"] = str(self._cache)
         return paths

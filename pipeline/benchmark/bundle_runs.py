@@ -17,7 +17,15 @@ from pipeline.cohort.validation import nearest
 METHOD_VERSION = 1  # raise when code, rather than a setting, changes what a run gives
 WHERE_NOT_WHAT = frozenset(  # keys that say where or how a run works, and not what comes out
     {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "cache_dir", "teacher_checkpoint"}
-    | {"teacher_checkpoints", "biased_checkpoint", "device", "num_workers", "tracker", "registered_model"}
+    | {
+        "teacher_checkpoints",
+        "biased_checkpoint",
+        "start_checkpoint",
+        "device",
+        "num_workers",
+        "tracker",
+        "registered_model",
+    }
     | {"mlflow_uri", "experiment", "registered_alias"}
 )
 
@@ -45,6 +53,19 @@ def run_bundle(bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]
         parser.get_parsed_content(step)
     del parser
     gc.collect()  # what was built refers to itself: networks and data of hundreds of runs would stay
+
+
+def training_size(bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]) -> int:
+    """Cases that a training visits in an epoch: those of its subset or group, where it has one.
+
+    Args:
+        bundle: name of a training bundle.
+        configs: config files in its folder ``configs``.
+        overrides: keys and values, the folder of the studies among them.
+    """
+    from monai.bundle import ConfigParser
+
+    return len(ConfigParser(merged_config(bundle, configs, overrides)).get_parsed_content("train#sampler"))
 
 
 def merged_config(bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Training:
         overrides: of the bundle's keys, the seed among them; no paths.
         teachers: whom it learns from.
         biased: whom its weights point away from.
+        start: whose weights it starts from.
         digest: of all that decides the model; the name of its folder.
     """
 
@@ -34,6 +35,7 @@ class Training:
     overrides: Mapping[str, Any]
     teachers: tuple[Training, ...]
     biased: Training | None
+    start: Training | None
     digest: str
 
 
@@ -57,6 +59,7 @@ class Block:
         fold: of a cross-validation; ``None`` without.
         folds: how many there are.
         evaluate: what is measured.
+        curves: whether the group weights and losses over epochs are kept.
         cells: in the order in which they are worked on, teachers first.
     """
 
@@ -67,6 +70,7 @@ class Block:
     fold: int | None
     folds: int
     evaluate: Mapping[str, Any]
+    curves: bool
     cells: tuple[PlannedCell, ...]
 
     @property
@@ -106,7 +110,8 @@ def blocks_of(plan: Plan, *, seeds: Sequence[int] | None = None, only: Sequence[
                 )
                 _check_only(only, cells)
                 kept = tuple(cell for cell in cells if only is None or _names(cell) & set(only))
-                blocks.append(Block(plan.name, cohorts, dials, seed, fold, plan.folds, plan.evaluate, kept))
+                curves = bool(plan.evaluate.get("curves", False)) and seed == plan.seeds[0] and not fold
+                blocks.append(Block(plan.name, cohorts, dials, seed, fold, plan.folds, plan.evaluate, curves, kept))
     return blocks
 
 
@@ -131,10 +136,13 @@ def _teachers(
     plan: Plan, teacher: TeacherPlan, variant: str, overrides: Mapping[str, Any], seed: int, cohort: str
 ) -> tuple[Training, ...]:
     members = []
+    start = None
+    if teacher.start is not None:
+        start = _teachers(plan, plan.teachers[teacher.start], variant, overrides, seed, cohort)[0]
     for name, own, offset in zip(teacher.members, teacher.each, teacher.seed_offsets, strict=True):
         merged = {**plan.budget["teacher"], **teacher.overrides, **overrides, **own, "seed": seed + offset}
         named = _named(name, variant if overrides else "")
-        members.append(_training(named, "teacher", teacher.overlays, merged, cohort))
+        members.append(_training(named, "teacher", teacher.overlays, merged, cohort, start=start))
     return tuple(members)
 
 
@@ -161,15 +169,16 @@ def _training(
     cohort: str,
     teachers: tuple[Training, ...] = (),
     biased: Training | None = None,
+    start: Training | None = None,
 ) -> Training:
     configs = ("train.yaml", *overlays)
     try:
         config = merged_config(BUNDLES[role], configs, overrides)
     except ValueError as error:
         raise ValueError(f"{role} {name}: {error}") from error
-    taught_by = {"teachers": [t.digest for t in teachers], "biased": biased.digest if biased else None}
-    digest = training_digest(config, role=role, cohort=cohort, **taught_by)
-    return Training(name, role, configs, overrides, teachers, biased, digest)
+    others = {key: other.digest if other else None for key, other in (("biased", biased), ("start", start))}
+    digest = training_digest(config, role=role, cohort=cohort, teachers=[t.digest for t in teachers], **others)
+    return Training(name, role, configs, overrides, teachers, biased, start, digest)
 
 
 def _result_digest(plan: Plan, training: Training) -> str:

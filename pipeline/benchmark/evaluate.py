@@ -11,14 +11,15 @@ Attack = Literal["fgsm", "pgd"]
 
 MISMATCHED = "mismatched"
 ATTACKS: tuple[Attack, ...] = get_args(Attack)
-KEYS = ("minority", "probe", "attack", "latency")
+KEYS = ("minority", "probe", "attack", "latency", "curves")
 
 
 def check_evaluate(evaluate: Mapping[str, Any]) -> None:
     """Refuse what a measurement would not know, before anything is trained.
 
     Args:
-        evaluate: see :func:`pipeline.benchmark.measure.measure`.
+        evaluate: see :func:`pipeline.benchmark.measure.measure`; and ``curves``: true keeps the group weights and
+            losses over epochs, see :mod:`pipeline.benchmark.curves`, of the plan's first seed and fold.
 
     Raises:
         ValueError: if a key is not known, an attack has no list of sizes, or ``minority`` is another word.

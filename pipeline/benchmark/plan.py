@@ -28,7 +28,7 @@ _PARTS = ("budget", "teachers", "models", "variants", "evaluate")
 _KEYS = {
     "plan": ("name", "question", "cohort", "dials", "seeds", "folds", *_PARTS),
     "cohort": ("kind", "settings"),
-    "teachers": ("overlays", "overrides", "each", "measure"),
+    "teachers": ("overlays", "overrides", "each", "start", "measure"),
     "models": ("overlays", "overrides", "teachers", "biased"),
     "each": ("overrides", "seed_offset"),
 }
@@ -45,6 +45,7 @@ class TeacherPlan:
         overrides: keys of the bundle's config, for every member.
         each: one mapping per member: its own overrides.
         seed_offsets: one per member, added to the seed of the run.
+        start: name of the teacher, one without members, whose weights training starts from.
         measure: whether its members get rows of their own among the results.
     """
 
@@ -53,6 +54,7 @@ class TeacherPlan:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     each: tuple[Mapping[str, Any], ...] = ({},)
     seed_offsets: tuple[int, ...] = (0,)
+    start: str | None = None
     measure: bool = False
 
     @property
@@ -160,6 +162,7 @@ def plan_of(raw: object) -> Plan:
     plan = _mapping(raw, "plan", _KEYS["plan"])
     cohort = _mapping(_needed(plan, "cohort"), "cohort", _KEYS["cohort"])
     teachers = {name: _teacher(name, given) for name, given in _named(plan, "teachers").items()}
+    _check_starts(teachers)
     models = {name: _model(name, given, teachers) for name, given in _named(plan, "models").items()}
     if not models and not any(teacher.measure for teacher in teachers.values()):
         raise ValueError("a plan must measure something; it has no models; add one, or `measure: true` to a teacher")
@@ -231,8 +234,21 @@ def _teacher(name: str, given: object) -> TeacherPlan:
         overrides=_typed(raw.get("overrides", {}), dict, f"teachers: {name}: overrides"),
         each=tuple(_typed(m.get("overrides", {}), dict, f"teachers: {name}: each: overrides") for m in each),
         seed_offsets=tuple(_typed(m.get("seed_offset", 0), int, f"teachers: {name}: each: seed_offset") for m in each),
+        start=raw.get("start"),
         measure=_typed(raw.get("measure", False), bool, f"teachers: {name}: measure"),
     )
+
+
+def _check_starts(teachers: Mapping[str, TeacherPlan]) -> None:
+    for name, teacher in teachers.items():
+        if teacher.start is None:
+            continue
+        before = [other.name for other in teachers.values() if other.start is None and len(other.each) == 1]
+        if teacher.start not in before:
+            raise ValueError(
+                f"teachers: {name}: start must be a teacher without members that starts from no other, "
+                f"got {teacher.start!r}; {nearest(str(teacher.start), before)}"
+            )
 
 
 def _model(name: str, given: object, teachers: Iterable[str]) -> ModelPlan:

@@ -95,7 +95,7 @@ class Cell:
         role: ``teacher`` or ``student``.
         config_digest: of everything that decides the result.
         parameters: number of weights.
-        n_training: studies trained on.
+        n_training: studies trained on; one that was drawn twice counts twice.
         seconds: of training.
         train_accuracy: on the training studies as they are, without augmentation.
         train_minority_accuracy: the same in the minority.

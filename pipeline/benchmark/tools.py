@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.benchmark.bundle_runs import run_bundle
+from pipeline.benchmark.bundle_runs import run_bundle, training_size
 from pipeline.benchmark.cohorts import build_cohort, prepare_pool
 from pipeline.benchmark.kinds import Cohorts
 
@@ -45,6 +45,13 @@ def measure_model(model_path: Path, datalist: Path, *, evaluate: Mapping[str, An
     return measure(model_path, datalist, evaluate=evaluate)
 
 
+def curves_of_model(model_path: Path, tracking_uri: str) -> dict[str, Any]:
+    """Group weights and losses over a model's training; torch is loaded only when this is called."""
+    from pipeline.benchmark.curves import training_curves
+
+    return training_curves(model_path, tracking_uri)
+
+
 @dataclass(frozen=True)
 class Tools:
     """What does the work. Others in their place must be functions that a new process can import.
@@ -55,6 +62,8 @@ class Tools:
         database: makes the database of runs and gives its address.
         run_bundle: trains; leaves ``model.pt`` in the folder ``output_dir``.
         measure: measures a model.
+        training_size: cases that a training visits in an epoch.
+        curves: group weights and losses over a model's training, empty where groups are not weighted.
     """
 
     prepare_pool: Callable[[Cohorts, Path, int], None] = prepare_pool
@@ -62,3 +71,5 @@ class Tools:
     database: Callable[[Path, Sequence[str]], str] = make_database
     run_bundle: Callable[[str, Sequence[str], Mapping[str, Any]], None] = run_bundle
     measure: Callable[..., Measured] = measure_model
+    training_size: Callable[[str, Sequence[str], Mapping[str, Any]], int] = training_size
+    curves: Callable[[Path, str], Mapping[str, Any]] = curves_of_model

@@ -14,6 +14,8 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from pipeline.training.batch_norm import share_batch_norm
+
 Kind = Literal["none", "swa", "ema"]
 
 
@@ -22,7 +24,8 @@ class WeightAveraging:
 
     Validate, choose, save and evaluate `network`: a model chosen by the scores of other weights than its own was not
     chosen. Up to ``start`` it equals the trained network; then each epoch's weights enter the average, and the
-    statistics of batch normalisation, which belong to other weights, are taken anew over the training batches.
+    statistics of batch normalisation, which belong to other weights, are taken anew over the training batches, those
+    of all processes together.
 
     ``swa`` counts every epoch alike. ``ema`` keeps ``decay`` of the average with each epoch: once per epoch and not
     per step, so that ``decay`` means the same for every batch size and number of processes.
@@ -75,6 +78,8 @@ class WeightAveraging:
             rule = get_ema_multi_avg_fn(decay) if kind == "ema" else None
             self.average = AveragedModel(self.trained, device=self.device, multi_avg_fn=rule)
             self.network = self.average.module
+            if distributed.is_initialized():
+                share_batch_norm(self.network)  # the copy may be older than the processes' sharing
 
     def attach(self, trainer: Engine) -> None:
         """Update as each epoch ends."""
@@ -91,8 +96,6 @@ class WeightAveraging:
         self.average.update_parameters(self.trained)
         with _generators_kept(self.device):
             update_bn((batch["image"] for batch in self.batches), self.network, device=self.device)
-        if distributed.is_initialized():
-            _average_over_processes(self.network)
 
     def state_dict(self) -> dict[str, Any]:
         """Averaged weights, statistics and the number of epochs averaged; nothing for ``none``."""
@@ -114,11 +117,3 @@ def _generators_kept(device: torch.device) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-def _average_over_processes(network: nn.Module) -> None:
-    """Make the running statistics the mean of those that each process found in its share."""
-    for buffer in network.buffers():
-        if buffer.is_floating_point():
-            distributed.all_reduce(buffer)
-            buffer.div_(distributed.get_world_size())

@@ -213,6 +213,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     missing = {"model", "network", "classes", "recipe_digest"} - set(state)
     if missing:
         raise ValueError(f"{path} must be a model.pt that a training bundle wrote, but lacks {sorted(missing)}")
+    if "architecture" not in state["network"]:
+        raise ValueError(f"{path} was written before version 0.3.0, whose networks are other ones; train it anew")
     return dict(state)
 
 
@@ -228,15 +230,21 @@ def load_network(path: str | Path) -> Classifier:
     return build_network(load_checkpoint(path))
 
 
-def start_from(network: nn.Module, path: str | Path | None) -> nn.Module:
+def start_from(network: nn.Module, path: str | Path | None, recipe_digest: str, classes: Sequence[str]) -> nn.Module:
     """Give a network the weights of a ``model.pt`` of its shape; without a path it stays as it was made.
 
+    Args:
+        network: changed in place.
+        path: of the ``model.pt``.
+        recipe_digest: of the prepared studies at hand.
+        classes: of the datalist, in order.
+
     Raises:
-        ValueError: if the model is of another shape.
+        ValueError: if the model is of another shape, or was made for other inputs or classes.
     """
     if path is None:
         return network
-    found = load_checkpoint(path)["model"]
+    found = checked_model(path, recipe_digest, classes)["model"]
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     other = sorted(name for name in {*shapes, *found} if name not in found or shapes.get(name) != found[name].shape)
     if other:

@@ -121,11 +121,12 @@ class GroupWeights(nn.Module):
         rule: ``gradient`` or ``cvar``.
         cvar_share: part of the patients that counts, in (0, 1].
         memory: weight of the newest loss in the exponential average, in (0, 1].
+        floor: :math:`f \in [0, 1]`, part of the weight that is shared out by the groups' sizes, whatever their losses.
 
     Raises:
         ValueError: if names and sizes do not match, a size is below 1, or a setting is out of its range.
 
-    Source: Sagawa et al. 2020, arXiv:1911.08731, section 3.3 (adjustment); the floor and the scaling are ours.
+    Source: Sagawa et al. 2020, arXiv:1911.08731, section 3.3 (adjustment); the floors and the scaling are ours.
     """
 
     weights: Tensor
@@ -147,6 +148,7 @@ class GroupWeights(nn.Module):
         rule: Rule = "gradient",
         cvar_share: float = 0.2,
         memory: float = 0.1,
+        floor: float = 0.0,
     ) -> None:
         super().__init__()
         if len(names) != len(sizes) or not sizes or min(sizes) < 1:
@@ -155,9 +157,11 @@ class GroupWeights(nn.Module):
                 "leave out groups that training does not have"
             )
         _check_settings(step, adjustment, rule, cvar_share, memory)
+        if not 0 <= floor <= 1:
+            raise ValueError(f"the floor of the group weights must lie in [0, 1], got {floor}; 0 lets groups lose all")
         self.names = tuple(names)
         self.step, self.normalise, self.rule = step, normalise, rule
-        self.cvar_share, self.memory = cvar_share, memory
+        self.cvar_share, self.memory, self.floor = cvar_share, memory, floor
         patients = torch.tensor(sizes, dtype=torch.float32)
         moving = patients >= min_group_size
         shares = patients / patients.sum()
@@ -191,9 +195,14 @@ class GroupWeights(nn.Module):
             losses = losses / mean.clamp(min=1e-12)  # all losses 0: they stay 0
         return losses + self.adjustments
 
+    @property
+    def applied(self) -> Tensor:
+        r"""Weights that multiply the losses, ``(n_groups,)``: :math:`f p_g + (1 - f) w_g`, on the simplex."""
+        return self.floor * self.shares + (1 - self.floor) * self.weights
+
     def by_name(self) -> dict[str, float]:
-        """Weight of each group."""
-        return dict(zip(self.names, self.weights.tolist(), strict=True))
+        """Weight of each group, as it is applied."""
+        return dict(zip(self.names, self.applied.tolist(), strict=True))
 
 
 def _check_settings(step: float, adjustment: float, rule: str, cvar_share: float, memory: float) -> None:

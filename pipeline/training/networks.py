@@ -126,6 +126,7 @@ def _build(
         conv1_t_size=3,
         conv1_t_stride=2,
         no_max_pool=True,
+        bias_downsample=False,  # its gradient would be rounding noise, of which AdamW makes steps
     )
     head = residual.fc
     residual.fc = nn.Identity()

@@ -47,6 +47,7 @@ class DistillationObjective(nn.Module):
         group_normalise: divide the driving losses by their mean: the step then has no unit.
         group_rule: ``gradient`` or ``cvar``, see :class:`~pipeline.training.groups.GroupWeights`.
         cvar_share: part of the patients that counts with the rule ``cvar``, in (0, 1].
+        group_floor: part of the weight that is shared out by the groups' sizes, in [0, 1].
         combination: of several teachers; ``None``: there is one.
         alpha_of_group: ``(n_groups,)``, takes the place of ``alpha`` for the cases of each group.
 
@@ -76,6 +77,7 @@ class DistillationObjective(nn.Module):
         group_normalise: bool = False,
         group_rule: Rule = "gradient",
         cvar_share: float = 0.2,
+        group_floor: float = 0.0,
         combination: TeacherCombination | None = None,
         alpha_of_group: Tensor | None = None,
     ) -> None:
@@ -104,6 +106,7 @@ class DistillationObjective(nn.Module):
             normalise=group_normalise,
             rule=group_rule,
             cvar_share=cvar_share,
+            floor=group_floor,
         )
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor, groups: Tensor) -> Tensor:
@@ -136,7 +139,7 @@ class DistillationObjective(nn.Module):
             drive = {"joint": joint, "kd": kd, "ce": ce}[self.group_driver]
             driving = means if drive is weighted else group_means(drive, groups, n_groups)[0]
             self.group_weights.update(driving, counts)
-        return (self.group_weights.weights * means).sum() + unweighted.mean()
+        return (self.group_weights.applied * means).sum() + unweighted.mean()
 
     def _divergences(self, student_logits: Tensor, teacher_logits: Tensor | None, groups: Tensor) -> Tensor:
         """``(B,)``; zeros where there is no teacher."""

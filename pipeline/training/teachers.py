@@ -113,7 +113,10 @@ class Teachers:
 
     def _matched(self) -> list[int]:
         """Index of the teacher of each group."""
-        owners: Mapping[Any, int] = {record.get("only_group"): index for index, record in enumerate(self.records)}
+        trained_on = [record.get("only_group") for record in self.records]
+        owners: Mapping[Any, int] = {group: index for index, group in enumerate(trained_on)}
+        if len(owners) < len(trained_on):
+            raise ValueError(f"combination 'group' needs one teacher per group, got several for one: {trained_on}")
         missing = [name for name in self.cohort.group_names if name not in owners]
         if missing:
             raise ValueError(

@@ -6,6 +6,7 @@ import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,5 +89,15 @@ def measure(model_path: Path, datalist: Path, *, evaluate: Mapping[str, Any]) ->
     )
 
 
-TOOLS = Tools(prepare_pool, build_cohort, database, train, measure)
-SLOW_TOOLS = Tools(prepare_pool, build_cohort, database, train_slowly, measure)
+def training_size(bundle: str, configs: Sequence[str], overrides: Mapping[str, Any]) -> int:
+    """Teachers see fewer cases."""
+    return 7 if "teacher" in bundle else 9
+
+
+def curves(model_path: Path, tracking_uri: str) -> dict[str, Any]:
+    """Of a model that weights groups."""
+    return {"epoch": [1]} if "group_step" in model_path.read_text() else {}
+
+
+TOOLS = Tools(prepare_pool, build_cohort, database, train, measure, training_size, curves)
+SLOW_TOOLS = replace(TOOLS, run_bundle=train_slowly)

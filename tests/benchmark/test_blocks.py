@@ -150,9 +150,24 @@ def test_a_row_says_which_cell_it_is(work: Any, tmp_path: Path) -> None:
         rows = {row["model"]: row for row in csv.DictReader(file)}
     kd = rows["kd"]
     assert (kd["plan"], kd["cohort"], kd["dials"]) == ("fake", "phantom", '{"confounding":0.5}')
-    assert (kd["seed"], kd["fold"], kd["role"], kd["n_training"]) == ("3", "", "student", "1")
+    assert (kd["seed"], kd["fold"], kd["role"], kd["n_training"]) == ("3", "", "student", "9")
     assert json.loads(kd["extra"]) == {"asked": {"probe": True}}
-    assert rows["teacher-0"]["role"] == "teacher"
+    assert (rows["teacher-0"]["role"], rows["teacher-0"]["n_training"]) == ("teacher", "7")
+
+
+def test_curves_are_kept_of_the_plans_first_seed_and_fold_where_it_asks_for_them() -> None:
+    asking = fakes.plan(evaluate={"curves": True}, folds=2, cohort={"kind": "acdc"})
+    assert [(b.seed, b.fold) for b in blocks_of(asking) if b.curves] == [(0, 0)]
+    assert not any(b.curves for b in blocks_of(asking, seeds=[1]))
+    assert not any(b.curves for b in blocks_of(fakes.plan()))
+
+
+def test_curves_stand_beside_what_was_measured(work: Any, tmp_path: Path) -> None:
+    work(blocks_of(fakes.plan(evaluate={"curves": True}))[0])
+    with (tmp_path / "results" / "results.csv").open(newline="") as file:
+        extra = {row["model"]: json.loads(row["extra"]) for row in csv.DictReader(file)}
+    assert {model for model in extra if "curves" in extra[model]} == {"groupdistil"}
+    assert extra["groupdistil"] == {"asked": {"curves": True}, "curves": {"epoch": [1]}}
 
 
 def test_the_record_of_a_training_names_it(work: Any, tmp_path: Path) -> None:

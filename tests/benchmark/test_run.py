@@ -164,17 +164,26 @@ def test_the_quick_plan_runs_with_the_real_tools(tmp_path: Path) -> None:
             "teacher": {"num_epochs": 2, "widths": [4, 8, 8, 8]},
             "student": {"num_epochs": 2, "widths": [4, 4, 8, 8], "views": 2},
         },
+        evaluate={**quick.evaluate, "curves": True},
     )
     finished = run_benchmark([tiny], out=tmp_path / "work", results=tmp_path / "results", workers=1, seeds=[0])
     found = {m.cell.model: m for m in read_measurements(tmp_path / "results")}
-    assert finished == len(found) == 4
-    assert set(found) == {"teacher", "erm", "kd", "groupdistil"}
+    assert set(found) == {"teacher", *quick.models}
+    assert finished == len(found)
     assert len({m.held_out.digest for m in found.values()}) == 1
     assert all(m.cell.n_training == 22 and len(m.held_out.labels) == 12 for m in found.values())
     assert found["teacher"].cell.parameters != found["kd"].cell.parameters
+    curves = {model: m.cell.extra["curves"] for model, m in found.items() if "curves" in m.cell.extra}
+    assert set(curves) == {"groupdistil", "groupdistil_validation"}
+    assert curves["groupdistil"]["epoch"] == [1, 2]
+    assert (
+        set(curves["groupdistil"]["weights"])
+        == set(curves["groupdistil"]["loss"])
+        == {"Siemens", "Philips", "GE", "Canon"}
+    )
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'work' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("benchmark-quick").experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len(runs) == 4
+    assert len(runs) == len(quick.models) + sum(len(teacher.members) for teacher in quick.teachers.values())

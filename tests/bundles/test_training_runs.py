@@ -113,7 +113,7 @@ def test_killed_training_goes_on_and_ends_as_an_unbroken_one(
     unbroken, resumed = last(twins[0]), last(tmp_path / "student")
     assert resumed["epoch"] == EPOCHS
     unbroken["parts"].pop("tracker"), resumed["parts"].pop("tracker")
-    assert set(resumed["parts"]) == {"optimizer", "schedule", "objective"}
+    assert set(resumed["parts"]) == {"optimizer", "schedule", "objective", "averaging"}
     assert differences(unbroken, resumed) == []
     models = [load_checkpoint(folder / "model.pt") for folder in (twins[0], tmp_path / "student")]
     assert differences(models[0]["model"], models[1]["model"]) == []
@@ -220,7 +220,7 @@ def test_the_students_run_is_recorded_with_curves_tags_tables_and_its_teacher(
     teacher_run = load_checkpoint(trained_teacher / "model.pt")["mlflow_run_id"]
     expected = {
         "bundle": STUDENT,
-        "bundle_version": "0.2.0",
+        "bundle_version": "0.3.0",
         "method": "groupdistil",
         "seed": "0",
         "data_digest": record["data_digest"],

@@ -1,13 +1,74 @@
-"""The group weights and the gradients of two processes are those of one. Little is imported, as each process does."""
+"""What two processes train is what one trains. Little is imported, as each process does."""
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipeline.training.objective import DistillationObjective
+
+STUDENT = "cardiac_cine_student"
+EPOCHS, STEPS = 4, 12  # 24 studies, 8 in a step
+CLOSE = {"atol": 1e-5, "rtol": 1e-6}  # variances reach 20
+
+Launch = Callable[..., subprocess.Popen[str]]
+Finish = Callable[[subprocess.Popen[str]], None]
+
+
+@pytest.fixture
+def train(launch: Launch, finish: Finish, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Train a student in one process with batches of 8, and in two with 4 each; gives the last states of both."""
+
+    def run(*overlays: str, **overrides: Any) -> list[dict[str, Any]]:
+        options = {"widths": [4, 8, 8, 8], "num_epochs": EPOCHS, "views": 4, **overrides}
+        configs = ["train.yaml", *overlays]
+        started = [
+            launch(STUDENT, configs, tmp_path, output_dir="one", batch_size=8, **options),
+            launch(
+                STUDENT, [*configs, "multi_gpu_train.yaml"], tmp_path, processes=2, output_dir="two", batch_size=4,
+                **options,
+            ),
+        ]  # fmt: skip
+        for process in started:
+            finish(process)
+        states = [dict(torch.load(tmp_path / name / "last.pt", weights_only=True)) for name in ("one", "two")]
+        assert [state["parts"]["optimizer"]["state"][0]["step"] for state in states] == [STEPS, STEPS]
+        return states
+
+    return run
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_student_and_the_group_weights_of_one(
+    train: Callable[..., list[dict[str, Any]]], trained_teacher: Path
+) -> None:
+    """Batch statistics, batches, group losses and gradients run over both."""
+    alone, together = train(teacher_checkpoint=trained_teacher / "model.pt", group_step=0.5)
+    torch.testing.assert_close(together["model"], alone["model"], **CLOSE)
+    weights = [state["parts"]["objective"]["group_weights.weights"] for state in (alone, together)]
+    torch.testing.assert_close(weights[1], weights[0], atol=1e-6, rtol=0)
+    assert weights[0][1:].max() - weights[0][1:].min() > 0.01  # training moved them apart
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_teachers_and_average_the_students_of_one(
+    train: Callable[..., list[dict[str, Any]]], trained_teacher: Path, tmp_path: Path
+) -> None:
+    """RoS-KD draws teachers for each batch and averages weights, whose batch statistics are taken anew."""
+    contrary = torch.load(trained_teacher / "model.pt", weights_only=True)
+    contrary["model"]["head.weight"] *= -1
+    torch.save(contrary, tmp_path / "contrary.pt")
+    teachers = [str(trained_teacher / "model.pt"), str(tmp_path / "contrary.pt")]
+    alone, together = train("methods/ros_kd.yaml", teacher_checkpoints=teachers, combination_weights=[0.9, 0.1])
+    torch.testing.assert_close(together["model"], alone["model"], **CLOSE)
+    averages = [state["parts"]["averaging"] for state in (alone, together)]
+    torch.testing.assert_close(averages[1], averages[0], **CLOSE)
+    assert averages[0]["n_averaged"] == EPOCHS // 2
 
 
 @pytest.mark.slow

@@ -240,25 +240,29 @@ def _average_in_a_process(rank: int, store: str, results: Any) -> None:
     engine = Engine(lambda *_: None)
     averaging.attach(engine)
     engine.run([0], max_epochs=1)
-    results[rank] = averaging.network[1].running_mean.tolist()  # type: ignore[index]
+    layer = averaging.network[1]  # type: ignore[index]
+    results[rank] = torch.stack([layer.running_mean, layer.running_var]).tolist()
     distributed.destroy_process_group()
 
 
 def _share(rank: int) -> list[dict[str, Tensor]]:
-    return [{"image": torch.stack([item["image"] for item in _items()[rank::2]])}]
+    """Half of the cases, those of the second process darker and of less contrast."""
+    return [{"image": torch.stack([item["image"] for item in _items()[rank::2]]) * (1 - 0.5 * rank) - rank}]
 
 
 @pytest.mark.slow
-def test_statistics_are_the_mean_over_processes(tmp_path: Path) -> None:
-    """Two processes with half the cases each find the mean over all of them; each alone would find its own."""
+def test_statistics_of_two_processes_are_those_of_one_with_all_cases(tmp_path: Path) -> None:
+    """Each alone would find its own, and the mean of their variances would leave out how far their means differ."""
     with torch.multiprocessing.Manager() as manager:
         results = manager.dict()
         torch.multiprocessing.spawn(_average_in_a_process, (str(tmp_path / "store"), results), nprocs=2)
         found = dict(results)
     torch.manual_seed(0)
-    everything = _network()[0](torch.stack([item["image"] for item in _items()]))
+    images = torch.cat([share["image"] for rank in (0, 1) for share in _share(rank)])
+    everything = _network()[0](images)
+    expected = torch.stack([everything.mean(dim=(0, 2, 3)), everything.var(dim=(0, 2, 3))])
     assert found[0] == found[1]
-    torch.testing.assert_close(torch.tensor(found[0]), everything.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(found[0]), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

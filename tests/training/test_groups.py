@@ -243,3 +243,23 @@ def test_group_means_equal_masked_means() -> None:
 def test_settings_out_of_range_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GroupWeights(**({"names": ["a", "b"], "sizes": [5, 5], "step": 0.1} | setting))
+
+
+def test_the_floor_shares_a_part_of_the_weight_out_by_size() -> None:
+    """Sizes 30 and 10, all weight on the second group: 0.4 x (3/4, 1/4) + 0.6 x (0, 1) = (0.3, 0.7)."""
+    weights = GroupWeights(["a", "b"], [30, 10], step=1.0, floor=0.4)
+    weights.weights = torch.tensor([0.0, 1.0])
+    torch.testing.assert_close(weights.applied, torch.tensor([0.3, 0.7]))
+    assert weights.by_name() == pytest.approx({"a": 0.3, "b": 0.7})
+
+
+def test_without_a_floor_the_weights_are_applied_as_they_are() -> None:
+    weights = GroupWeights(["a", "b"], [30, 10], step=1.0)
+    weights.update(torch.tensor([1.0, 3.0]), torch.tensor([4.0, 4.0]))
+    assert torch.equal(weights.applied, weights.weights)
+
+
+@pytest.mark.parametrize("floor", [-0.1, 1.1])
+def test_a_floor_beyond_its_range_is_refused(floor: float) -> None:
+    with pytest.raises(ValueError, match=rf"must lie in \[0, 1\], got {floor}"):
+        GroupWeights(["a"], [3], step=0.0, floor=floor)

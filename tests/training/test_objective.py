@@ -218,3 +218,13 @@ def test_the_driver_decides_which_loss_moves_the_weights(batch: dict[str, torch.
 def test_settings_out_of_range_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DistillationObjective(NAMES, SIZES, **setting)
+
+
+def test_a_floor_of_one_averages_groups_by_their_size() -> None:
+    """With every group in the batch in its training proportion this is plain distillation."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(4, 3, generator=generator), torch.randn(1, 4, 3, generator=generator)
+    labels, groups = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 0, 1])
+    floored = DistillationObjective(["a", "b"], [30, 10], weighting="groups", group_floor=1.0)
+    plain = DistillationObjective(["a", "b"], [30, 10], weighting="cases")
+    torch.testing.assert_close(floored(student, teacher, labels, groups), plain(student, teacher, labels, groups))
