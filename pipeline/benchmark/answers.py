@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,8 +61,16 @@ def answers(network: Classifier, cohort: Cohort, section: str, load: Load) -> An
 
 
 def group_column(cohort: Cohort) -> str:
-    """The column that results are compared by: ``vendor``, or ``site`` where no study has a known vendor."""
+    """Where a study comes from: ``vendor``, or ``site`` where no study has a known vendor."""
     return "site" if cohort.known_groups["vendor"] == (UNKNOWN,) else "vendor"
+
+
+def compared(cases: HeldOut, cohort: Cohort) -> HeldOut:
+    """The same cases in the groups that results are compared by: group x label where training weighs those."""
+    if "label" not in cohort.group_by:
+        return cases
+    names = tuple(f"{group} x {label}" for group in cases.groups for label in cases.classes)
+    return replace(cases, groups=names, group_index=cases.group_index * len(cases.classes) + cases.labels)
 
 
 def mismatched(cases: HeldOut) -> NDArray[np.bool_]:

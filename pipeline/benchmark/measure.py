@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.benchmark.answers import Answers, Items, Load, answers, evenly, group_column, mismatched
+from pipeline.benchmark.answers import Answers, Items, Load, answers, compared, evenly, group_column, mismatched
 from pipeline.benchmark.evaluate import ATTACKS, MISMATCHED, check_evaluate
 from pipeline.benchmark.records import FloatArray, HeldOut
 from pipeline.benchmark.scores import group_accuracies, group_probe, held_out_scores
@@ -50,8 +50,9 @@ def measure(
 ) -> Measured:
     """Measure a model on all sections of its datalist, images as they were prepared, without augmentation.
 
-    A group is a vendor, or a site where no vendor is known (photographs). Labels are those of the datalist, also where
-    training was given noisy ones.
+    A group is a vendor, or a site where no vendor is known (photographs); where the datalist groups by label as well,
+    results are those of vendor x label, while ``minority`` and the probe keep to vendors. Labels are those of the
+    datalist, also where training was given noisy ones.
 
     Args:
         model_path: ``model.pt``.
@@ -84,20 +85,21 @@ def measure(
         return torch.as_tensor(np.stack(images), device=device)
 
     training, validation, test = (answers(network, cohort, part, load) for part in ("training", "validation", "test"))
-    on_validation = held_out_scores(validation.cases, validation.probabilities)
+    on_validation = held_out_scores(compared(validation.cases, cohort), validation.probabilities)
+    held_out = compared(test.cases, cohort)
     row = {
         "parameters": parameter_count(network),
         **_on_training(training, evaluate.get("minority", MISMATCHED), cohort.known_groups[group_column(cohort)]),
         "validation_accuracy": on_validation["accuracy"],
         "validation_worst_accuracy": on_validation["worst_group_accuracy"],
-        **held_out_scores(test.cases, test.probabilities),
+        **held_out_scores(held_out, test.probabilities),
         "vendor_probe": _probe(test) if evaluate.get("probe", True) else math.nan,
     }
-    extra: dict[str, Any] = {"group_accuracy": group_accuracies(test.cases, test.probabilities)}
+    extra: dict[str, Any] = {"group_accuracy": group_accuracies(held_out, test.probabilities)}
     extra |= _under_attack(network, test, load, evaluate.get("attack", {}))
     if evaluate.get("latency", False):
         extra["latency_ms"] = _latency_ms(network, load(test.items[:1]))
-    return Measured(row, test.cases, test.probabilities, extra)
+    return Measured(row, held_out, test.probabilities, extra)
 
 
 def _on_training(training: Answers, minority: str | Sequence[str], known: Sequence[str]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.benchmark.evaluate import check_evaluate
+from pipeline.benchmark.plan_fields import at_least_one, mapping, named, needed, plain_name, texts, typed
 from pipeline.cohort.validation import nearest
 
 Role = Literal["teacher", "student"]
@@ -23,7 +24,6 @@ BUNDLES: Mapping[str, str] = {"teacher": "cardiac_cine_teacher", "student": "car
 SHIPPED = Path(__file__).parent / "plans"
 QUICK = "quick"
 
-_NAME = re.compile(r"[A-Za-z0-9_.=,@-]+")
 _PARTS = ("budget", "teachers", "models", "variants", "evaluate")
 _KEYS = {
     "plan": ("name", "question", "cohort", "dials", "seeds", "folds", *_PARTS),
@@ -32,7 +32,6 @@ _KEYS = {
     "models": ("overlays", "overrides", "teachers", "biased"),
     "each": ("overrides", "seed_offset"),
 }
-_KINDS: Mapping[type, str] = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number"}
 
 
 @dataclass(frozen=True)
@@ -159,30 +158,30 @@ def plan_of(raw: object) -> Plan:
     Raises:
         ValueError: if a rule is broken.
     """
-    plan = _mapping(raw, "plan", _KEYS["plan"])
-    cohort = _mapping(_needed(plan, "cohort"), "cohort", _KEYS["cohort"])
-    teachers = {name: _teacher(name, given) for name, given in _named(plan, "teachers").items()}
+    plan = mapping(raw, "plan", _KEYS["plan"])
+    cohort = mapping(needed(plan, "cohort"), "cohort", _KEYS["cohort"])
+    teachers = {name: _teacher(name, given) for name, given in named(plan, "teachers").items()}
     _check_starts(teachers)
-    models = {name: _model(name, given, teachers) for name, given in _named(plan, "models").items()}
+    models = {name: _model(name, given, teachers) for name, given in named(plan, "models").items()}
     if not models and not any(teacher.measure for teacher in teachers.values()):
         raise ValueError("a plan must measure something; it has no models; add one, or `measure: true` to a teacher")
-    evaluate = _typed(plan.get("evaluate", {}), dict, "evaluate")
+    evaluate = typed(plan.get("evaluate", {}), dict, "evaluate")
     check_evaluate(evaluate)
     both = sorted({member for teacher in teachers.values() for member in teacher.members} & set(models))
     if both:
         raise ValueError(f"models and teachers must have different names; {both} are both; rename the models")
     return Plan(
-        name=_name(_typed(_needed(plan, "name"), str, "name"), "name"),
-        question=_typed(_needed(plan, "question"), str, "question"),
-        kind=_typed(_needed(cohort, "kind"), str, "cohort: kind"),
-        settings=_typed(cohort.get("settings", {}), dict, "cohort: settings"),
+        name=plain_name(typed(needed(plan, "name"), str, "name"), "name"),
+        question=typed(needed(plan, "question"), str, "question"),
+        kind=typed(needed(cohort, "kind"), str, "cohort: kind"),
+        settings=typed(cohort.get("settings", {}), dict, "cohort: settings"),
         dials=dial_points(plan.get("dials", {})),
-        seeds=seeds_of(_needed(plan, "seeds")),
-        folds=_at_least_one(plan.get("folds", 1), "folds"),
+        seeds=seeds_of(needed(plan, "seeds")),
+        folds=at_least_one(plan.get("folds", 1), "folds"),
         budget=_by_role(plan.get("budget", {}), "budget"),
         teachers=teachers,
         models=models,
-        variants={name: _by_role(given, f"variants: {name}") for name, given in _named(plan, "variants").items()}
+        variants={name: _by_role(given, f"variants: {name}") for name, given in named(plan, "variants").items()}
         or {"": _by_role({}, "variants")},
         evaluate=evaluate,
     )
@@ -223,19 +222,19 @@ def seeds_of(text: object) -> tuple[int, ...]:
 
 
 def _teacher(name: str, given: object) -> TeacherPlan:
-    raw = _mapping(given, f"teachers: {name}", _KEYS["teachers"])
-    members = _typed(raw.get("each", [{}]), list, f"teachers: {name}: each")
+    raw = mapping(given, f"teachers: {name}", _KEYS["teachers"])
+    members = typed(raw.get("each", [{}]), list, f"teachers: {name}: each")
     if not members:
         raise ValueError(f"teachers: {name}: each must have a member; got an empty list; add one, or leave it out")
-    each = [_mapping(member, f"teachers: {name}: each", _KEYS["each"]) for member in members]
+    each = [mapping(member, f"teachers: {name}: each", _KEYS["each"]) for member in members]
     return TeacherPlan(
         name=name,
-        overlays=_texts(raw.get("overlays", []), f"teachers: {name}: overlays"),
-        overrides=_typed(raw.get("overrides", {}), dict, f"teachers: {name}: overrides"),
-        each=tuple(_typed(m.get("overrides", {}), dict, f"teachers: {name}: each: overrides") for m in each),
-        seed_offsets=tuple(_typed(m.get("seed_offset", 0), int, f"teachers: {name}: each: seed_offset") for m in each),
+        overlays=texts(raw.get("overlays", []), f"teachers: {name}: overlays"),
+        overrides=typed(raw.get("overrides", {}), dict, f"teachers: {name}: overrides"),
+        each=tuple(typed(m.get("overrides", {}), dict, f"teachers: {name}: each: overrides") for m in each),
+        seed_offsets=tuple(typed(m.get("seed_offset", 0), int, f"teachers: {name}: each: seed_offset") for m in each),
         start=raw.get("start"),
-        measure=_typed(raw.get("measure", False), bool, f"teachers: {name}: measure"),
+        measure=typed(raw.get("measure", False), bool, f"teachers: {name}: measure"),
     )
 
 
@@ -252,12 +251,12 @@ def _check_starts(teachers: Mapping[str, TeacherPlan]) -> None:
 
 
 def _model(name: str, given: object, teachers: Iterable[str]) -> ModelPlan:
-    raw = _mapping(given, f"models: {name}", _KEYS["models"])
+    raw = mapping(given, f"models: {name}", _KEYS["models"])
     model = ModelPlan(
         name=name,
-        overlays=_texts(raw.get("overlays", []), f"models: {name}: overlays"),
-        overrides=_typed(raw.get("overrides", {}), dict, f"models: {name}: overrides"),
-        teachers=_texts(raw.get("teachers", []), f"models: {name}: teachers"),
+        overlays=texts(raw.get("overlays", []), f"models: {name}: overlays"),
+        overrides=typed(raw.get("overrides", {}), dict, f"models: {name}: overrides"),
+        teachers=texts(raw.get("teachers", []), f"models: {name}: teachers"),
         biased=raw.get("biased"),
     )
     for teacher in (*model.teachers, *([model.biased] if model.biased is not None else [])):
@@ -267,46 +266,5 @@ def _model(name: str, given: object, teachers: Iterable[str]) -> ModelPlan:
 
 
 def _by_role(raw: object, place: str) -> dict[str, dict[str, Any]]:
-    given = _mapping(raw, place, ROLES)
-    return {role: _typed(given.get(role, {}), dict, f"{place}: {role}") for role in ROLES}
-
-
-def _named(plan: Mapping[str, Any], key: str) -> dict[str, Any]:
-    named = _typed(plan.get(key, {}), dict, key)
-    return {_name(name, key): given or {} for name, given in named.items()}
-
-
-def _name(name: object, place: str) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"{place}: a name is made of letters, digits and _.=,@-; got {name!r}; rename it")
-    return name
-
-
-def _needed(given: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401
-    if key not in given:
-        raise ValueError(f"{key} is missing; add it")
-    return given[key]
-
-
-def _mapping(raw: object, place: str, known: Sequence[str]) -> dict[str, Any]:
-    given: dict[str, Any] = _typed(raw, dict, place)
-    for key in given:
-        if key not in known:
-            raise ValueError(f"{place}: key {key!r} is not known; {nearest(str(key), known)}")
-    return given
-
-
-def _typed(value: Any, kind: type, place: str) -> Any:  # noqa: ANN401
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{place} must be {_KINDS[kind]}; got {value!r}; correct it")
-    return value
-
-
-def _texts(value: object, place: str) -> tuple[str, ...]:
-    return tuple(_typed(text, str, place) for text in _typed(value, list, place))
-
-
-def _at_least_one(value: object, place: str) -> int:
-    if _typed(value, int, place) < 1:
-        raise ValueError(f"{place} must be at least 1; got {value}; correct it")
-    return int(str(value))
+    given = mapping(raw, place, ROLES)
+    return {role: typed(given.get(role, {}), dict, f"{place}: {role}") for role in ROLES}

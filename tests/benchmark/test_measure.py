@@ -195,6 +195,25 @@ def test_sites_are_the_groups_where_no_vendor_is_known(model_path: Path, datalis
         measure(model_path, datalist.parent / "sites.json", evaluate={"minority": ["GE"]})
 
 
+def test_results_are_by_vendor_and_label_where_training_groups_by_both(
+    measured: Measured, model_path: Path, datalist: Path
+) -> None:
+    """The minority and the probe keep to vendors; the lowest group is then the lowest cell."""
+    from pipeline.cohort.case import read_datalist
+
+    write_datalist(replace(read_datalist(datalist), group_by=("vendor", "label")), datalist.parent / "cells.json")
+    by_cell = measure(model_path, datalist.parent / "cells.json", evaluate={"minority": ["GE"]})
+    assert by_cell.held_out.groups[:4] == ("Canon x NOR", "Canon x HCM", "Canon x DCM", "GE x NOR")
+    names = [by_cell.held_out.groups[index].split(" x ") for index in by_cell.held_out.group_index]
+    assert [CLASSES.index(label) for _, label in names] == by_cell.held_out.labels.tolist()
+    assert [vendor for vendor, _ in names] == [measured.held_out.groups[i] for i in measured.held_out.group_index]
+    assert by_cell.row["worst_group_accuracy"] == by_cell.row["worst_cell_accuracy"]
+    assert by_cell.row["worst_cell_accuracy"] == measured.row["worst_cell_accuracy"]
+    kept = ("accuracy", "train_minority_accuracy", "vendor_probe")
+    assert [by_cell.row[name] for name in kept] == [measured.row[name] for name in kept]
+    assert np.isnan(by_cell.row["worst_group_auc"])  # no cell has two classes
+
+
 def test_calibration_error_worked_out_by_hand() -> None:
     """Two decisions at 0.65, in one bin, one right: |0.5 - 0.65|. One at 0.69, in the next, and one at 1.0: right.
 
