@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("demo", help="the whole way on a synthetic cohort, in about ten minutes")
+    parser = commands.add_parser("demo", help="the whole way on a synthetic cohort, in about five minutes")
     parser.add_argument("out", type=Path, nargs="?", default=Path("demo"), help="folder to fill (default: demo)")
     parser.add_argument("--studies", type=int, default=272, help="training studies (default: 272, M&Ms' counts)")
     parser.add_argument("--epochs", type=int, help="epochs of every training (default: the bundles')")
