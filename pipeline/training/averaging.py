@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import distributed, nn
@@ -15,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pipeline.training.batch_norm import share_batch_norm
+from pipeline.training.randomness import generators_kept
 
 Kind = Literal["none", "swa", "ema"]
 
@@ -94,7 +92,7 @@ class WeightAveraging:
             self.network.load_state_dict(self.trained.state_dict())
             return
         self.average.update_parameters(self.trained)
-        with _generators_kept(self.device):
+        with generators_kept(self.device):
             update_bn((batch["image"] for batch in self.batches), self.network, device=self.device)
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,15 +103,3 @@ class WeightAveraging:
         """Put them back."""
         if self.average is not None:
             self.average.load_state_dict(dict(state))
-
-
-@contextmanager
-def _generators_kept(device: torch.device) -> Iterator[None]:
-    """Put Python's, numpy's and torch's global generators back, which loaders, samplers and transforms draw from."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

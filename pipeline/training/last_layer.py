@@ -16,12 +16,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
-from torch import distributed
 from torch.utils.data.distributed import DistributedSampler
 
 from pipeline.files import atomic_path
 from pipeline.training.checkpoint import build_network, load_checkpoint
 from pipeline.training.networks import Classifier
+from pipeline.training.processes import first_process_only
 
 Kind = Literal["none", "dfr"]
 
@@ -146,12 +146,7 @@ class LastLayerRetraining:
         """Retrain it, or say that this was done before."""
         if self.kind == "none":
             return
-        if not distributed.is_initialized():
-            self._retrain()
-            return
-        if distributed.get_rank() == 0:
-            self._retrain()
-        distributed.barrier()
+        first_process_only(self._retrain)
 
     def _retrain(self) -> None:
         state = load_checkpoint(self.checkpoint)

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from pipeline.files import atomic_path
 from pipeline.training.checkpoint import build_network, checked_model
-from pipeline.training.views import AugmentedViews, first_process_only
+from pipeline.training.processes import first_process_only
+from pipeline.training.views import AugmentedViews
 
 
 def teacher_logits(

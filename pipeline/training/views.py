@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from monai.transforms import Compose
 from monai.utils import convert_to_tensor
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pipeline.files import atomic_path
 from pipeline.training import augmentation as source
+from pipeline.training.processes import first_process_only
+from pipeline.training.randomness import generators_kept
 
 KEY = source.KEY
 
@@ -222,21 +224,6 @@ class _Drawn(Dataset[Tensor]):
         return self.cases.draw(number)
 
 
-def first_process_only(make: Callable[[], None]) -> None:
-    """Call ``make`` in the first process of a group while the others wait, or here if there is no group.
-
-    Where it fails the others go on too, and find what it should have made missing, rather than wait for ever.
-    """
-    if not distributed.is_initialized():
-        make()
-        return
-    try:
-        if distributed.get_rank() == 0:
-            make()
-    finally:
-        distributed.barrier()
-
-
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -245,13 +232,8 @@ def _file_digest(path: Path) -> str:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """The global generators, which some transforms draw from, seeded for a while and then put back."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept():
         random.seed(seed)
         np.random.seed(seed)
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs as well
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+        yield

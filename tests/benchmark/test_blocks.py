@@ -175,3 +175,18 @@ def test_the_record_of_a_training_names_it(work: Any, tmp_path: Path) -> None:
     records = [json.loads(path.read_text()) for path in (tmp_path / "work" / "models").glob("*/trained.json")]
     assert sorted(record["name"] for record in records) == ["erm", "groupdistil", "kd", "teacher-0", "teacher-1"]
     assert all(record["seconds"] >= 0 for record in records)
+
+
+def test_a_teacher_that_starts_from_another_is_trained_after_it_and_follows_it_in_its_digest(
+    work: Any, trained: Trained
+) -> None:
+    teachers = {"common": {}, "of_group": {"start": "common", "each": [{}, {"seed_offset": 1}]}}
+    started = block(teachers=teachers, models={"kd": {"teachers": ["of_group"]}})
+    work(started)
+    assert names(trained) == ["common", "of_group-0", "of_group-1", "kd"]
+    called = dict(zip(names(trained), trained, strict=True))
+    model = str(Path(called["common"]["output_dir"]) / "model.pt")
+    assert called["of_group-0"]["start_checkpoint"] == called["of_group-1"]["start_checkpoint"] == model
+    changed = {**teachers, "common": {"overrides": {"num_epochs": 1}}}
+    other = block(teachers=changed, models={"kd": {"teachers": ["of_group"]}})
+    assert started.cells[0].training.teachers[0].digest != other.cells[0].training.teachers[0].digest

@@ -100,3 +100,16 @@ def test_a_shipped_plan_is_called_as_its_file(name: str) -> None:
 def test_seeds_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="whole numbers"):
         seeds_of(text)
+
+
+@pytest.mark.parametrize(
+    "teachers",
+    [
+        {"of_group": {"start": "teacher"}},
+        {"several": {"each": [{}, {}]}, "of_group": {"start": "several"}},
+        {"teacher": None, "first": {"start": "teacher"}, "of_group": {"start": "first"}},
+    ],
+)
+def test_a_teacher_starts_from_a_single_one_that_starts_from_none(teachers: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="teachers: of_group: start must be a teacher without members"):
+        plan_of(raw(teachers=teachers, models={"kd": {"teachers": ["of_group"]}}))

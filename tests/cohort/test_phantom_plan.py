@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from pipeline.cohort.phantom_anatomy import PATHOLOGIES, Anatomy, class_probabilities, draw_anatomy
-from pipeline.cohort.phantom_plan import MNMS_COUNTS, VENDORS, Settings, draw_studies, training_counts
+from pipeline.cohort.phantom_plan import (
+    MNMS_COUNTS,
+    VENDORS,
+    Settings,
+    aligned_counts,
+    draw_studies,
+    training_counts,
+)
 
 
 def test_the_default_cohort_has_the_counts_of_the_real_studies() -> None:
@@ -121,3 +128,19 @@ def test_stated_probabilities_are_calibrated() -> None:
 def test_an_unknown_pathology_is_refused() -> None:
     with pytest.raises(ValueError, match="'ARV'"):
         draw_anatomy("ARV", np.random.default_rng(0), body_surface_m2=1.9)
+
+
+def test_an_aligned_table_gives_each_vendor_its_own_pathology_and_the_minority_its_share() -> None:
+    """600 studies at shares 1 : 1 : 1/2 : 1/2 are 200, 200, 100, 100; 0.8 of each its own, 0.1 each of the others."""
+    counts = aligned_counts(600, alignment=0.8, minority_share=0.5)
+    assert counts.tolist() == [[20, 20, 160], [160, 20, 20], [10, 80, 10], [10, 80, 10]]
+
+
+def test_an_alignment_of_a_third_leaves_vendor_and_pathology_independent() -> None:
+    assert aligned_counts(120, alignment=1 / 3, minority_share=1.0).tolist() == [[10, 10, 10]] * 4
+
+
+@pytest.mark.parametrize(("alignment", "minority_share"), [(0.2, 1.0), (1.1, 1.0), (0.9, 0.0)])
+def test_an_alignment_or_share_out_of_range_is_refused(alignment: float, minority_share: float) -> None:
+    with pytest.raises(ValueError, match=f"got {alignment} and {minority_share}"):
+        aligned_counts(100, alignment=alignment, minority_share=minority_share)

@@ -13,7 +13,7 @@ from monai.data import DataLoader
 from monai.transforms import Compose, RandGaussianNoised
 
 from pipeline.training.averaging import WeightAveraging
-from pipeline.training.checkpoint import TrainingState, build_network, checked_model, load_checkpoint
+from pipeline.training.checkpoint import TrainingState, build_network, checked_model, load_checkpoint, start_from
 from pipeline.training.networks import Classifier
 from pipeline.training.objective import DistillationObjective
 from pipeline.training.sampling import TrainingSampler
@@ -262,3 +262,31 @@ def test_the_selection_is_not_asked_for_in_epochs_without_validation(tmp_path: P
     training.state.selection, training.state.val_interval = select, 2
     training.state.run(training.trainer)
     assert asked == [2, 4]
+
+
+def test_training_may_start_from_a_model_of_its_shape_recipe_and_classes(unbroken: Training) -> None:
+    path = unbroken.state.model_path
+    fresh = Classifier(classes=3, channels=4, widths=(4, 4, 4, 4))
+    assert start_from(fresh, path, "abc", ["x", "y", "z"]) is fresh
+    assert all(torch.equal(fresh.state_dict()[key], value) for key, value in load_checkpoint(path)["model"].items())
+    wider = Classifier(classes=3, channels=4, widths=(8, 8, 8, 8))
+    with pytest.raises(ValueError, match="same shape to start from"):
+        start_from(wider, path, "abc", ["x", "y", "z"])
+    with pytest.raises(ValueError, match="recipe digest"):
+        start_from(fresh, path, "abd", ["x", "y", "z"])
+
+
+def test_without_a_start_a_network_stays_as_it_was_made() -> None:
+    network = Classifier(classes=3, channels=4, widths=(4, 4, 4, 4))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    assert all(
+        torch.equal(start_from(network, None, "abc", []).state_dict()[key], value) for key, value in before.items()
+    )
+
+
+def test_a_model_from_before_version_0_3_is_refused_by_name(tmp_path: Path) -> None:
+    """Its network was described by other settings."""
+    old = {"model": {}, "network": {"classes": 3, "slices": 8}, "classes": ["x"], "recipe_digest": "abc"}
+    torch.save(old, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"before version 0\.3\.0"):
+        load_checkpoint(tmp_path / "model.pt")

@@ -111,3 +111,25 @@ def test_a_model_remembers_what_it_was_trained_on_in_plain_values(cohort: Cohort
     assert record["recipe_digest"] == RECIPE.digest
     assert record["training_groups"] == {"GE": 1, "Siemens": 2}
     assert StudentInput.from_dict(record["recipe"]) == RECIPE
+
+
+def test_channels_are_phases_times_slices_of_a_cine_and_the_colours_of_a_photograph(
+    cohort: Cohort, listed: Datalist, tmp_path: Path
+) -> None:
+    assert cohort.channels == 4
+    photographs = replace(listed, recipe={"kind": "natural-image", "channels": 3, "rows": 8, "cols": 8})
+    write_datalist(photographs, tmp_path / "photographs.json")
+    assert Cohort(tmp_path / "photographs.json").channels == 3
+
+
+def test_a_model_is_chosen_on_the_worst_group_or_on_the_one_it_is_made_for(cohort: Cohort) -> None:
+    assert cohort.accuracy_metric("validation") == "validation/accuracy/worst/vendor"
+    assert cohort.accuracy_metric("validation", "GE") == "validation/accuracy/vendor/ge"
+
+
+def test_one_group_s_cases_are_kept_and_an_unknown_group_is_refused(cohort: Cohort) -> None:
+    items = cohort.items("training")
+    assert [item["case_id"] for item in cohort.among(items, "GE")] == ["c4"]
+    assert cohort.among(items, None) == items
+    with pytest.raises(ValueError, match="only_group must be one of GE, Siemens, got 'Canon'"):
+        cohort.among(items, "Canon")

@@ -1,0 +1,131 @@
+"""Teachers of one distillation: what they say, in which order, and how far each is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.training.checkpoint import load_network
+from pipeline.training.data import Cohort
+from pipeline.training.networks import Classifier
+from pipeline.training.teachers import Teachers
+from pipeline.training.views import AugmentedViews
+
+COHORT = cast("Cohort", SimpleNamespace(recipe_digest="abc", classes=("x", "y", "z"), group_names=("GE", "Siemens")))
+Make = Callable[..., Teachers]
+
+
+def _model(path: Path, seed: int, **record: Any) -> Path:
+    torch.manual_seed(seed)
+    network = Classifier(classes=3, channels=2, widths=(4, 4, 4, 4))
+    known = {"network": network.settings, "classes": ["x", "y", "z"], "recipe_digest": "abc"}
+    torch.save({"model": network.state_dict(), "mlflow_run_id": f"run{seed}", **known, **record}, path)
+    return path
+
+
+def _views(folder: Path, labels: list[int]) -> AugmentedViews:
+    items = []
+    for number, label in enumerate(labels):
+        image = np.random.default_rng(number).standard_normal((2, 1, 16, 16)).astype(np.float32)
+        np.save(folder / f"{number}.npy", image)
+        path = str(folder / f"{number}.npy")
+        items.append({"image": path, "case_id": f"c{number}", "label": label, "group": number % 2})
+    return AugmentedViews(
+        items, lambda item: {"image": np.load(item["image"])}, None, views=1, seed=0, folder=folder, identity={}
+    )
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Teachers of four cases, which are held out as well; the labels are what the first teacher says of GE."""
+    first = _model(tmp_path / "0.pt", 0)
+    images = _views(tmp_path, [0] * 4)
+    with torch.no_grad():
+        said = [int(load_network(first)(images.image(case, 0)[None]).argmax()) for case in range(4)]
+    labels = [said[case] if case % 2 == 0 else (said[case] + 1) % 3 for case in range(4)]
+    views = _views(tmp_path, labels)
+
+    def build(*checkpoints: Path, **settings: Any) -> Teachers:
+        known = {"cohort": COHORT, "training": views, "held_out": views, "folder": tmp_path, "device": "cpu"}
+        return Teachers(checkpoints, **known, **settings)
+
+    return build
+
+
+def test_what_is_looked_up_are_the_teachers_logits_in_their_order_the_biased_one_last(
+    make: Make, tmp_path: Path
+) -> None:
+    paths = [_model(tmp_path / f"{seed}.pt", seed) for seed in (1, 2, 3)]
+    teachers = make(paths[0], paths[1], biased_checkpoint=paths[2])
+    assert teachers.targets is not None
+    assert teachers.targets.shape == (3, 1, 4, 3)
+    for place, path in enumerate(paths):
+        with torch.no_grad():
+            direct = load_network(path)(teachers.training.image(2, 0)[None])[0]
+        torch.testing.assert_close(teachers.targets[place, 0, 2], direct, atol=1e-5, rtol=1e-5)
+    assert teachers.run_ids == "run1,run2"
+
+
+def test_without_a_teacher_there_is_nothing_to_learn_from(make: Make) -> None:
+    teachers = make()
+    assert teachers.targets is None
+    assert teachers.run_ids is None
+    assert teachers.combination("mean", weights=None, temperature=4.0, seed=0) is None
+    assert teachers.alpha_of_group(adaptive=True) is None
+
+
+def test_trust_and_adaptive_share_follow_the_held_out_cases_of_each_group(make: Make, tmp_path: Path) -> None:
+    """The first teacher is right in every case of GE and wrong in every one of Siemens."""
+    teachers = make(tmp_path / "0.pt", _model(tmp_path / "1.pt", 1))
+    accuracy, margin = teachers.quality
+    assert accuracy[0, 0] > 0.6
+    assert accuracy[0, 1] < 0.4
+    assert margin[0, 0] > 0 > margin[0, 1]
+    combined = teachers.combination("trust", weights=None, temperature=4.0, seed=0)
+    assert combined is not None
+    assert combined.by_group is not None
+    assert combined.by_group.shape == (2, 2)
+    alone = make(tmp_path / "0.pt")
+    alpha = alone.alpha_of_group(adaptive=True)
+    assert alpha is not None
+    assert alpha[0] > 0
+    assert alpha[1] == 0
+    assert alone.alpha_of_group(adaptive=False) is None
+
+
+def test_each_group_is_matched_to_the_teacher_trained_on_it(make: Make, tmp_path: Path) -> None:
+    siemens = _model(tmp_path / "1.pt", 1, only_group="Siemens")
+    ge = _model(tmp_path / "2.pt", 2, only_group="GE")
+    combined = make(siemens, ge).combination("group", weights=None, temperature=4.0, seed=0)
+    assert combined is not None
+    assert combined.by_group is not None
+    assert combined.by_group.tolist() == [[0.0, 1.0], [1.0, 0.0]]  # GE: the second; Siemens: the first
+
+
+def test_a_group_without_a_teacher_or_with_two_is_refused(make: Make, tmp_path: Path) -> None:
+    ge = [_model(tmp_path / f"{seed}.pt", seed, only_group="GE") for seed in (1, 2)]
+    with pytest.raises(ValueError, match=r"none was trained with only_group \['Siemens'\]"):
+        make(ge[0]).combination("group", weights=None, temperature=4.0, seed=0)
+    with pytest.raises(ValueError, match="got several for one"):
+        make(*ge).combination("group", weights=None, temperature=4.0, seed=0)
+
+
+@pytest.mark.parametrize(("kind", "biased"), [("gradient", False), ("mean", True)])
+def test_a_biased_model_belongs_to_the_gradient_combination_alone(
+    make: Make, tmp_path: Path, kind: Any, biased: bool
+) -> None:
+    other = _model(tmp_path / "1.pt", 1)
+    teachers = make(tmp_path / "0.pt", biased_checkpoint=other if biased else None)
+    with pytest.raises(ValueError, match="biased_checkpoint is for the combination 'gradient'"):
+        teachers.combination(kind, weights=None, temperature=4.0, seed=0)
+
+
+def test_a_teacher_of_another_recipe_is_refused_before_it_is_asked(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="recipe digest"):
+        make(_model(tmp_path / "1.pt", 1, recipe_digest="other"))
