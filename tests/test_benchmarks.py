@@ -20,6 +20,7 @@ import pytest
             ["benchmarks.teacher_cache", "--cases", "32", "--epochs", "1"],
             r"ratio distillation / plain: median ([0-9.]+)",
         ),
+        (["benchmarks.student_latency", "--passes", "3"], r"^onnxruntime: .* student: median ([0-9.]+)"),
         (["benchmarks.training_step", "--cases", "32", "--epochs", "1"], r"ratio bundle / bare: median ([0-9.]+)"),
     ],
 )

@@ -24,8 +24,9 @@ EXTRAS = (
     "audit",
     "dicom",
     "sheet",
-    "benchmark",
     "hospital",
+    "export",
+    "benchmark",
     "dev",
 )  # `scale` is not part of the lock: nothing here needs it yet
 
@@ -57,7 +58,7 @@ def test_the_conda_environment_has_the_versions_of_the_lock_and_all_that_trainin
     assert versions == {name: LOCKED[name] for name in versions}
     needed = {
         canonicalize_name(r.name)
-        for extra in ("train", "audit", "dicom", "sheet", "benchmark", "hospital")
+        for extra in ("train", "audit", "dicom", "sheet", "hospital", "export", "benchmark")
         for r in _requirements(extra)
     }
     assert needed - set(versions) == set()

@@ -16,6 +16,7 @@ from pipeline.benchmark.reading import Measurement
 
 REFERENCE = "kd"
 PROPOSED = "groupdistil"  # and every method whose name begins so
+WITHOUT_APPEARANCE = "kd_no_appearance"
 SHORTFALL = 0.05  # a minority is underfitted if its training accuracy lies this far below that of all
 
 
@@ -149,7 +150,12 @@ def best_baseline(summaries: Sequence[Summary]) -> Summary | None:
     Returns:
         The first by name of equals; None if no student but the proposed ones has a whole seed.
     """
-    candidates = [s for s in summaries if s.role == "student" and not s.proposed and s.runs.seeds]
+    return chosen_recipe([summary for summary in summaries if not summary.proposed])
+
+
+def chosen_recipe(summaries: Sequence[Summary]) -> Summary | None:
+    """The student that one would take, chosen among all of them as :func:`best_baseline` is."""
+    candidates = [s for s in summaries if s.role == "student" and s.runs.seeds]
     return min(candidates, key=lambda s: (-s.validation_worst, s.model), default=None)
 
 

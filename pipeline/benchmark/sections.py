@@ -17,15 +17,17 @@ from pipeline.benchmark.analysis import Estimate, difference, pooled
 from pipeline.benchmark.comparison import (
     PROPOSED,
     REFERENCE,
+    WITHOUT_APPEARANCE,
     Summary,
     best_baseline,
     by_model,
+    chosen_recipe,
     summarise,
 )
 from pipeline.benchmark.figures import Panel, lines_figure, methods_figure, save
 from pipeline.benchmark.plan import Plan
 from pipeline.benchmark.reading import Measurement
-from pipeline.benchmark.tables import in_words, markdown, models_table, points
+from pipeline.benchmark.tables import in_words, markdown, model_words, models_table, points
 
 WORST, AVERAGE = "worst_group_accuracy", "accuracy"
 TITLES = {WORST: "Worst-group accuracy", AVERAGE: "Accuracy"}
@@ -103,7 +105,27 @@ def _methods(section: Section, measurements: Sequence[Measurement], name: str) -
     figure = section.draw(
         methods_figure(summaries), name, "Worst-group and average accuracy of every model with 95 % intervals"
     )
-    return "\n\n".join([table, section.command, figure, *_differences(section, summaries, best)])
+    return "\n\n".join(
+        [table, section.command, figure, *_recipe(section, summaries, best), *_differences(section, summaries, best)]
+    )
+
+
+def _recipe(section: Section, summaries: Sequence[Summary], best: Summary | None) -> list[str]:
+    """The student that validation chooses, beside what one would otherwise have; nothing without a reference."""
+    recipe = chosen_recipe(summaries)
+    by_name = {summary.model: summary for summary in summaries}
+    if recipe is None or REFERENCE not in by_name or len(by_name) == 1:
+        return []
+    marked = best.model if best else ""
+    names = (WITHOUT_APPEARANCE, REFERENCE, marked, "teacher")
+    others = [by_name[name] for name in dict.fromkeys(names) if name in by_name and name != recipe.model]
+    rows = [
+        [model_words(other, best=marked, seeds=0), *(_minus(recipe, other, metric) for metric in (WORST, AVERAGE))]
+        for other in others
+    ]
+    header = [f"{recipe.model} minus", *(TITLES[metric].lower() for metric in (WORST, AVERAGE))]
+    words = f"**Of all students, validation chooses `{recipe.model}`.** What it has over others, in points:"
+    return [words, markdown(header, rows), section.command]
 
 
 def _differences(section: Section, summaries: Sequence[Summary], best: Summary | None) -> list[str]:

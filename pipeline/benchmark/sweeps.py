@@ -104,7 +104,8 @@ def sizes_section(section: Section) -> str:
         else []
     )
     words = [f"{PROPOSED} minus {REFERENCE}, in points:"] if gains else []
-    return "\n\n".join([figure, table, section.command, *words, *compared])
+    rule = "Latency: one study in onnxruntime on one thread of the CPU."
+    return "\n\n".join([figure, table, section.command, rule, *words, *compared])
 
 
 def _size_lines(students: Sequence[Summary], axis: str) -> dict[str, Line]:
