@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.benchmark.analysis import METRICS, Estimate, Runs, difference, estimate, lowest_group, over_seeds, pooled
+from pipeline.benchmark.deals import DEVELOPMENT
 from pipeline.benchmark.reading import Measurement
+from pipeline.benchmark.records import Cell
 
 REFERENCE = "kd"
 PROPOSED = "groupdistil"  # and every method whose name begins so
+FITTED_TO_VALIDATION = "dfr"  # in the name of every model that learns from validation patients, or whose teacher did
 WITHOUT_APPEARANCE = "kd_no_appearance"
 SHORTFALL = 0.05  # a minority is underfitted if its training accuracy lies this far below that of all
 
@@ -32,7 +35,9 @@ class Summary:
         worst_group: see :func:`pipeline.benchmark.analysis.lowest_group`.
         estimates: metric -> value and interval.
         probe: how well the features tell the group; interval over seeds.
-        validation_worst: mean over runs of the lowest group's validation accuracy.
+        choice: by what it may be chosen, never the test: accuracy of development patients in the group where its mean
+            over runs is lowest; without such patients, mean over runs of the lowest group's validation accuracy. NaN if
+            the model was fitted to those patients.
         shortfall: training accuracy of all minus that of the minority, mean over runs; NaN where not measured.
         latency_ms: of one study; NaN where not measured.
     """
@@ -44,7 +49,7 @@ class Summary:
     worst_group: str
     estimates: dict[str, Estimate]
     probe: Estimate
-    validation_worst: float
+    choice: float
     shortfall: float
     latency_ms: float
 
@@ -108,10 +113,20 @@ def summarise(
         worst_group=lowest_group(runs) if cells else "",
         estimates={metric: estimate(runs, metric) for metric in metrics} if cells else {},
         probe=over_seeds(by_seed) if cells else Estimate(math.nan, math.nan, math.nan),
-        validation_worst=_mean([cell.validation_worst_accuracy for cell in cells]),
+        choice=_choice(cells),
         shortfall=_mean([cell.train_accuracy - cell.train_minority_accuracy for cell in cells]),
         latency_ms=_mean([float(cell.extra.get("latency_ms", math.nan)) for cell in cells]),
     )
+
+
+def _choice(cells: Sequence[Cell]) -> float:
+    if not cells:
+        return math.nan
+    developments: list[dict[str, float]] = [cell.extra.get(DEVELOPMENT, {}) for cell in cells]
+    if all(developments):
+        return min(_mean([accuracies[group] for accuracies in developments]) for group in developments[0])
+    fitted = FITTED_TO_VALIDATION in cells[0].method
+    return math.nan if fitted else _mean([cell.validation_worst_accuracy for cell in cells])
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -145,7 +160,7 @@ def _rank(value: Any) -> tuple[int, float, str]:  # noqa: ANN401  # whatever a p
 
 
 def best_baseline(summaries: Sequence[Summary]) -> Summary | None:
-    """The student to beat, chosen by mean validation worst-group accuracy over seeds, never by test data.
+    """The student to beat, chosen without test data: see :attr:`Summary.choice`.
 
     Returns:
         The first by name of equals; None if no student but the proposed ones has a whole seed.
@@ -155,8 +170,8 @@ def best_baseline(summaries: Sequence[Summary]) -> Summary | None:
 
 def chosen_recipe(summaries: Sequence[Summary]) -> Summary | None:
     """The student that one would take, chosen among all of them as :func:`best_baseline` is."""
-    candidates = [s for s in summaries if s.role == "student" and s.runs.seeds]
-    return min(candidates, key=lambda s: (-s.validation_worst, s.model), default=None)
+    candidates = [s for s in summaries if s.role == "student" and s.runs.seeds and not math.isnan(s.choice)]
+    return min(candidates, key=lambda s: (-s.choice, s.model), default=None)
 
 
 def regimes(measurements: Sequence[Measurement], *, folds: int = 1) -> list[Regime]:

@@ -15,11 +15,14 @@ from pipeline.cohort.phantom_anatomy import PATHOLOGIES
 from pipeline.cohort.phantom_plan import VENDORS
 from pipeline.cohort.split import Sections, largest_remainder, ordered, shuffled
 
+DEVELOPMENT = "development"
 PER_VALIDATION = 3  # training patients for each one in validation
 PER_HELD_OUT = 4  # of a cross-validation: patients outside the test fold for each one in validation
 
 
-def deal_table(cases: Iterable[Case], counts: NDArray[np.int_], *, test_per_cell: int, seed: int) -> Sections:
+def deal_table(
+    cases: Iterable[Case], counts: NDArray[np.int_], *, test_per_cell: int, seed: int, development_per_cell: int = 0
+) -> Sections:
     """Deal a pool by a table of counts: the test section is always the same, the others are drawn.
 
     Args:
@@ -28,9 +31,11 @@ def deal_table(cases: Iterable[Case], counts: NDArray[np.int_], *, test_per_cell
         test_per_cell: the first of each cell, by case id, are its test patients.
         seed: draws the others, without replacement. A cell's draws are nested: with smaller counts a seed takes fewer
             of the same patients.
+        development_per_cell: further patients of each cell, drawn after those, who are in no other section.
 
     Returns:
-        Cases by section. Validation has the proportions of training, see :func:`validation_counts`.
+        Cases by section, ``development`` among them. Validation has the proportions of training, see
+        :func:`validation_counts`.
 
     Raises:
         ValueError: if a cell of the pool has too few patients.
@@ -39,17 +44,20 @@ def deal_table(cases: Iterable[Case], counts: NDArray[np.int_], *, test_per_cell
     for case in ordered(cases):
         cells[case.vendor, case.label].append(case)
     held_out = validation_counts(counts)
-    sections: dict[str, list[Case]] = {"training": [], "validation": [], "test": []}
+    sections: dict[str, list[Case]] = {"training": [], "validation": [], "test": [], DEVELOPMENT: []}
     for (i, vendor), (j, label) in ((v, p) for v in enumerate(VENDORS) for p in enumerate(PATHOLOGIES)):
         members, n, m = cells[vendor, label], int(counts[i, j]), int(held_out[i, j])
-        if len(members) < test_per_cell + n + m:
+        needed = n + m + development_per_cell
+        if len(members) < test_per_cell + needed:
             raise ValueError(
-                f"the pool must hold {test_per_cell} test, {n} training and {m} validation patients of {vendor} x "
-                f"{label}; it holds {len(members)}; raise reservoir_per_cell to {n + m}, or draw fewer studies"
+                f"the pool must hold {test_per_cell} test, {n} training, {m} validation and {development_per_cell} "
+                f"development patients of {vendor} x {label}; it holds {len(members)}; raise reservoir_per_cell to "
+                f"{needed}, or draw fewer studies"
             )
         drawn = _shuffled_cases(members[test_per_cell:], seed=seed, name=f"{vendor} x {label}")
         sections["training"] += drawn[:n]
         sections["validation"] += drawn[n : n + m]
+        sections[DEVELOPMENT] += drawn[n + m : needed]
         sections["test"] += members[:test_per_cell]
     return {section: ordered(members) for section, members in sections.items()}
 

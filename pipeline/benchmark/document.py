@@ -43,9 +43,11 @@ RULES = f"""\
 Written by `evenbeat benchmark` from `results.csv`, `predictions.csv` and `test_sets.csv`; every number can be computed
 from these three again.
 
-**How models were chosen.** Each run keeps the epoch with the best validation worst-group accuracy. Validation chooses
-the student with the highest mean of that accuracy over seeds, the last column; the best baseline is the one so chosen
-with GroupDistil aside. Nothing was chosen on test data.
+**How models were chosen.** Every run keeps its last epoch. The student to take is the one with the highest value in
+the column *choice*, the best baseline the one so chosen with GroupDistil aside. *Choice* is the accuracy in the worst
+group of development patients, who are in no other section of their seed; where a cohort has none to spare, it is the
+mean worst-group accuracy on validation, and models that were fitted to validation (DFR) have no choice. Nothing was
+chosen on test data.
 
 **How to read the numbers.**
 

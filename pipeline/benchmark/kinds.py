@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.benchmark.bundle_runs import digest_of, run_bundle
-from pipeline.benchmark.deals import deal_folds, deal_table
+from pipeline.benchmark.deals import DEVELOPMENT, deal_folds, deal_table
 from pipeline.cohort import acdc
 from pipeline.cohort.case import Datalist, read_datalist, write_datalist
 from pipeline.cohort.digits import write_digits
@@ -30,7 +30,7 @@ from pipeline.cohort.waterbirds import import_waterbirds
 from transforms.natural_image import NaturalImage
 
 REAL_DATA = "EVENBEAT_REAL_DATA"
-DATALIST = "datalist.json"
+DATALIST, DEVELOPMENT_DATALIST = "datalist.json", "development.json"
 FEWEST_STUDIES = 11  # that a phantom cohort can have for training, which a pool does not use: one per filled cell
 
 
@@ -56,7 +56,8 @@ class Phantom:
     Args:
         studies: training patients; a third as many validate.
         test_per_cell: test patients of each vendor and pathology, the same for every seed.
-        reservoir_per_cell: further patients of each, from which a seed draws training and validation.
+        reservoir_per_cell: further patients of each, from which a seed draws the other sections.
+        development_per_cell: further patients of each in no other section of their seed, by whom recipes are chosen.
         minority_share: factor on the patients of GE and Canon.
         confounding: of vendor and pathology, see :func:`pipeline.cohort.phantom_plan.training_counts`.
         alignment: in place of ``confounding``: each vendor has a pathology of its own, see
@@ -70,6 +71,7 @@ class Phantom:
     studies: int = 272
     test_per_cell: int = 24
     reservoir_per_cell: int = 100
+    development_per_cell: int = 0
     minority_share: float = 1.0
     confounding: float = 1.0
     alignment: float | None = None
@@ -112,9 +114,19 @@ class Phantom:
         _prepare(root, listed, self.preprocessing, workers)
 
     def build(self, target: Path, *, seed: int, fold: int | None, folds: int, folder: Path) -> None:  # noqa: ARG002
-        """Deal training and validation from the reservoir, by the table of counts that the dials ask for."""
+        """Deal the sections from the reservoir, training by the table of counts that the dials ask for."""
         pool = _pool(folder, self._of_pool)
-        dealt = deal_table(pool.sections["test"], self._counts(), test_per_cell=self.test_per_cell, seed=seed)
+        dealt = dict(
+            deal_table(
+                pool.sections["test"],
+                self._counts(),
+                test_per_cell=self.test_per_cell,
+                seed=seed,
+                development_per_cell=self.development_per_cell,
+            )
+        )
+        if development := dealt.pop(DEVELOPMENT):
+            _write(pool, {"test": development}, self.group_by, target.with_name(DEVELOPMENT_DATALIST))
         _write(pool, dealt, self.group_by, target)
 
     def _counts(self) -> NDArray[np.int_]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.benchmark.answers import Answers, Items, Load, answers, compared, evenly, group_column, mismatched
 from pipeline.benchmark.evaluate import ATTACKS, MISMATCHED, check_evaluate
+from pipeline.benchmark.kinds import DEVELOPMENT_DATALIST
 from pipeline.benchmark.records import FloatArray, HeldOut
 from pipeline.benchmark.scores import group_accuracies, group_probe, held_out_scores
 from pipeline.cohort.validation import nearest
@@ -37,7 +38,8 @@ class Measured:
         row: columns of ``results.csv``: ``parameters``, and all from ``train_accuracy`` to ``vendor_probe``.
         held_out: the test set, cases in the order of the datalist.
         probabilities: ``(n, C)``, of its cases.
-        extra: for the column of that name: ``group_accuracy`` by name and, where asked for, ``fgsm`` and ``pgd``
+        extra: for the column of that name: ``group_accuracy`` by name, the same of ``development`` patients, if there
+            are any, and, where asked for, ``fgsm`` and ``pgd``
             (accuracy by eps) and ``latency_ms``.
     """
 
@@ -51,6 +53,8 @@ def measure(
     model_path: str | Path, datalist: str | Path, *, evaluate: Mapping[str, Any], device: torch.device | str = "cpu"
 ) -> Measured:
     """Measure a model on all sections of its datalist, images as they were prepared, without augmentation.
+
+    Where ``development.json`` lies beside the datalist, the model is measured on its patients as well.
 
     A group is a vendor, or a site where no vendor is known (photographs); where the datalist groups by label as well,
     results are those of vendor x label, while ``minority`` and the probe keep to vendors. Labels are those of the
@@ -99,6 +103,11 @@ def measure(
         "vendor_probe": _probe(test) if evaluate.get("probe", True) else math.nan,
     }
     extra: dict[str, Any] = {"group_accuracy": group_accuracies(held_out, test.probabilities)}
+    beside = Path(datalist).with_name(DEVELOPMENT_DATALIST)
+    if beside.is_file():
+        further = Cohort(beside)
+        development = answers(network, further, "test", load)
+        extra["development"] = group_accuracies(compared(development.cases, further), development.probabilities)
     extra |= _under_attack(network, test, load, evaluate.get("attack", {}))
     if evaluate.get("latency", False):
         extra["latency_ms"] = latency_ms(network, load(test.items[:2]))

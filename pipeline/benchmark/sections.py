@@ -111,7 +111,7 @@ def _methods(section: Section, measurements: Sequence[Measurement], name: str) -
 
 
 def _recipe(section: Section, summaries: Sequence[Summary], best: Summary | None) -> list[str]:
-    """The student that validation chooses, beside what one would otherwise have; nothing without a reference."""
+    """The student to take, beside what one would otherwise have; nothing without a reference."""
     recipe = chosen_recipe(summaries)
     by_name = {summary.model: summary for summary in summaries}
     if recipe is None or REFERENCE not in by_name or len(by_name) == 1:
@@ -124,7 +124,7 @@ def _recipe(section: Section, summaries: Sequence[Summary], best: Summary | None
         for other in others
     ]
     header = [f"{recipe.model} minus", *(TITLES[metric].lower() for metric in (WORST, AVERAGE))]
-    words = f"**Of all students, validation chooses `{recipe.model}`.** What it has over others, in points:"
+    words = f"**The student to take is `{recipe.model}`**, by the column *choice*. What it has over others, in points:"
     return [words, markdown(header, rows), section.command]
 
 

@@ -93,7 +93,7 @@ def models_table(summaries: Sequence[Summary], *, best: str, seeds: int) -> str:
         seeds: of the whole plan; a model with fewer says so.
     """
     header = ["model", "weights", "accuracy", "worst group", "worst group x class", "worst AUC", "gap", "ECE", "probe"]
-    header += ["validation, worst group"]
+    header += ["choice"]
     rows = []
     for summary in sorted(summaries, key=lambda s: -s.estimates["worst_group_accuracy"].value):
         found = summary.estimates
@@ -104,7 +104,7 @@ def models_table(summaries: Sequence[Summary], *, best: str, seeds: int) -> str:
             f"{share(found['worst_group_accuracy'])} {summary.worst_group}",
             *(share(found[name]) for name in ("worst_cell_accuracy", "worst_group_auc", "gap", "ece")),
             share(summary.probe),
-            f"{summary.validation_worst:.3f}",
+            NOTHING if math.isnan(summary.choice) else f"{summary.choice:.3f}",
         ])  # fmt: skip
     return markdown(header, rows)
 

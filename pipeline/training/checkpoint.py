@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import nn
 
 from pipeline.files import atomic_path
 from pipeline.training.networks import Classifier
+
+
+KeptEpoch = Literal["last", "best"]
 
 
 class Stateful(Protocol):
@@ -35,13 +38,13 @@ class Epochwise(Protocol):
 
 
 class TrainingState:
-    """Saves training after every epoch, goes on from there, and keeps the best model.
+    """Saves training after every epoch, goes on from there, and keeps the model.
 
     ``last.pt`` holds all that the next epoch depends on. Everything random in an epoch is a function of the seed
     and the epoch's number: generators are seeded anew as an epoch starts, so that the random state to be saved is
     these two numbers, and an interrupted run ends with the very weights of an unbroken one. ``model.pt`` holds the
-    network that was validated, in the epoch whose ``selection`` was highest, the later one of two equals. Both are
-    written beside their name and renamed, with tensors and plain values only, and load with ``weights_only=True``.
+    validated network of the last epoch, or of the best one. Both are written beside their name and renamed, with
+    tensors and plain values only, and load with ``weights_only=True``.
 
     Attach it before every other handler: it seeds and restores at their first event.
 
@@ -53,8 +56,9 @@ class TrainingState:
         settings: plain values that make this run this run; a resume with other values is an error.
         seed: of all randomness.
         epochwise: data set and sampler, told of each epoch as it starts.
-        selection: value by which the best epoch is kept, called after epochs that were validated.
+        selection: value by which epochs are compared, called after those that were validated.
         val_interval: epochs between validations.
+        kept_epoch: ``last``; or ``best``: the one whose ``selection`` was highest, the later of two equals.
         record: what the model must remember (recipe, classes, groups, run ids), called when it is saved.
     """
 
@@ -70,8 +74,11 @@ class TrainingState:
         epochwise: Sequence[Epochwise],
         selection: Callable[[], float],
         val_interval: int,
+        kept_epoch: KeptEpoch,
         record: Callable[[], Mapping[str, Any]],
     ) -> None:
+        if kept_epoch not in get_args(KeptEpoch):
+            raise ValueError(f"kept_epoch must be one of {get_args(KeptEpoch)}, got {kept_epoch!r}")
         self.folder = Path(folder)
         self.network = network
         self.validated = validated
@@ -81,8 +88,9 @@ class TrainingState:
         self.epochwise = tuple(epochwise)
         self.selection = selection
         self.val_interval = val_interval
+        self.kept_epoch = kept_epoch
         self.record = record
-        self.best: dict[str, float] = {"epoch": 0, "selection": -math.inf}
+        self.kept: dict[str, float] = {"epoch": 0, "selection": -math.inf}
 
     @property
     def path(self) -> Path:
@@ -91,7 +99,7 @@ class TrainingState:
 
     @property
     def model_path(self) -> Path:
-        """The model of the best epoch."""
+        """The model that is kept."""
         return self.folder / "model.pt"
 
     def run(self, trainer: Engine) -> None:
@@ -111,9 +119,9 @@ class TrainingState:
     def attach(self, trainer: Engine) -> None:
         """Restore at the start, seed each epoch, save after it and after whatever else its end brings."""
         epochs = trainer.state.max_epochs or 0
-        if self.val_interval > epochs:
+        if self.kept_epoch == "best" and self.val_interval > epochs:
             raise ValueError(
-                f"a model is chosen by validation, but val_interval {self.val_interval} exceeds the {epochs} epochs; "
+                f"the best epoch is chosen by validation, but val_interval {self.val_interval} exceeds the {epochs} epochs; "
                 "lower val_interval"
             )
         trainer.add_event_handler(Events.STARTED, self.restore)
@@ -132,7 +140,7 @@ class TrainingState:
         self.network.load_state_dict(saved["model"])
         for name, part in self.parts.items():
             part.load_state_dict(saved["parts"][name])
-        self.best = saved["best"]
+        self.kept = saved["kept"]
         trainer.state.epoch = saved["epoch"]
         trainer.state.iteration = saved["epoch"] * trainer.state.epoch_length
         print(f"going on from epoch {saved['epoch']} of {trainer.state.max_epochs}: {self.path}")
@@ -153,13 +161,15 @@ class TrainingState:
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def save(self, trainer: Engine) -> None:
-        """Write the model if this epoch is the best so far, then the checkpoint."""
+        """Write the model if this is its epoch, as far as one can know, then the checkpoint."""
         if getattr(trainer.state, "rank", 0) > 0:
             return
         epoch = trainer.state.epoch
-        if epoch % self.val_interval == 0 and (value := self.selection()) >= self.best["selection"]:
-            self.best = {"epoch": epoch, "selection": float(value)}
-            self._write(self.model_path, {"model": self.validated.state_dict(), **self.record(), **self.best})
+        value = float(self.selection()) if epoch % self.val_interval == 0 else math.nan
+        last, better = epoch == trainer.state.max_epochs, value >= self.kept["selection"]
+        if last if self.kept_epoch == "last" else better:
+            self.kept = {"epoch": epoch, "selection": value}
+            self._write(self.model_path, {"model": self.validated.state_dict(), **self.record(), **self.kept})
         state = {
             "format": 1,
             "epoch": epoch,
@@ -167,7 +177,7 @@ class TrainingState:
             "model": self.network.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "random_state": {"seed": self.seed, "epoch": epoch},
-            "best": self.best,
+            "kept": self.kept,
             "settings": {key: self._plain(key) for key in self.settings},
         }
         self._write(self.path, state)

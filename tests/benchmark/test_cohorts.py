@@ -79,12 +79,26 @@ def test_a_smaller_cohort_of_a_seed_has_patients_of_the_larger(balanced: list[Ca
     assert ids(smaller) < ids(larger)
 
 
+def test_development_patients_are_in_no_other_section_and_change_none(balanced: list[Case]) -> None:
+    without = deal_table(balanced, COUNTS // 2, test_per_cell=3, seed=0)
+    dealt = deal_table(balanced, COUNTS // 2, test_per_cell=3, seed=0, development_per_cell=2)
+    cells = Counter((case.vendor, case.label) for case in dealt["development"])
+    assert set(cells.values()) == {2}
+    assert len(cells) == 12
+    assert {name: cases for name, cases in dealt.items() if name != "development"} == {
+        name: cases for name, cases in without.items() if name != "development"
+    }
+    others = {case.patient_id for name, cases in dealt.items() if name != "development" for case in cases}
+    assert not others & {case.patient_id for case in dealt["development"]}
+
+
 def test_a_cell_without_enough_patients_is_named_with_its_numbers(balanced: list[Case]) -> None:
     """65 train and a third of them, 22, validate."""
     counts = np.zeros((4, 3), dtype=int)
     counts[1, 0] = 65
     said = (
-        r"3 test, 65 training and 22 validation patients of Philips x NOR; it holds 16; raise reservoir_per_cell to 87"
+        r"3 test, 65 training, 22 validation and 0 development patients of Philips x NOR; it holds 16; raise "
+            r"reservoir_per_cell to 87"
     )
     with pytest.raises(ValueError, match=said):
         deal_table(balanced, counts, test_per_cell=3, seed=0)

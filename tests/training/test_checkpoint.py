@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from monai.data import DataLoader
 from monai.transforms import Compose, RandGaussianNoised
 
 from pipeline.training.averaging import WeightAveraging
-from pipeline.training.checkpoint import TrainingState, build_network, checked_model, load_checkpoint, start_from
+from pipeline.training.checkpoint import (
+    KeptEpoch,
+    TrainingState,
+    build_network,
+    checked_model,
+    load_checkpoint,
+    start_from,
+)
 from pipeline.training.networks import Classifier
 from pipeline.training.objective import DistillationObjective
 from pipeline.training.sampling import TrainingSampler
@@ -35,7 +43,7 @@ def _items(folder: Path) -> list[dict[str, Any]]:
 class Training:
     """A tiny distillation with everything random that a real one has."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, kept_epoch: KeptEpoch = "best", **settings: Any) -> None:
         torch.manual_seed(0)
         items = _items(folder.parent / f"{folder.name}-data")
         data = AugmentedViews(
@@ -69,6 +77,7 @@ class Training:
             epochwise=[data, sampler],
             selection=lambda: SCORES[self.trainer.state.epoch],
             val_interval=1,
+            kept_epoch=kept_epoch,
             record=lambda: {"network": self.network.settings, "classes": ["x", "y", "z"], "recipe_digest": "abc"},
         )
         self.trainer = DistillationTrainer(
@@ -118,7 +127,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
     second.state.run(second.trainer)
     assert torch.equal(second.weights(), unbroken.weights())
     assert torch.equal(second.objective.group_weights.weights, unbroken.objective.group_weights.weights)
-    assert second.state.best == unbroken.state.best
+    assert second.state.kept == unbroken.state.kept
 
 
 def test_epochs_differ_from_each_other_and_seeds_from_each_other(tmp_path: Path) -> None:
@@ -152,6 +161,27 @@ def test_the_model_is_that_of_the_best_epoch_and_the_later_of_two_equals(unbroke
     assert (saved["epoch"], saved["selection"]) == (3, 0.9)
     final = unbroken.network.state_dict()
     assert any(not torch.equal(saved["model"][key], final[key]) for key in final)
+
+
+def test_the_model_is_that_of_the_last_epoch_where_that_is_asked_for(unbroken: Training, tmp_path: Path) -> None:
+    """Validated or not; training is the same, and nothing is kept before the end."""
+    training = Training(tmp_path / "run", kept_epoch="last")
+    training.state.val_interval = EPOCHS + 1
+    training.trainer.add_event_handler(Events.EPOCH_STARTED, lambda _: kept.append(training.state.model_path.exists()))
+    kept: list[bool] = []
+    training.state.run(training.trainer)
+    saved = load_checkpoint(training.state.model_path)
+    assert saved["epoch"] == EPOCHS
+    assert math.isnan(saved["selection"])
+    assert kept == [False] * EPOCHS
+    ends = [load_checkpoint(unbroken.state.model_path)["model"], unbroken.state.validated.state_dict()]
+    assert not all(torch.equal(ends[0][key], value) for key, value in saved["model"].items())
+    assert all(torch.equal(ends[1][key], value) for key, value in saved["model"].items())
+
+
+def test_an_unknown_word_for_the_kept_epoch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"one of \('last', 'best'\), got 'lowest'"):
+        Training(tmp_path / "run", kept_epoch="lowest")  # type: ignore[arg-type]
 
 
 def test_a_finished_run_is_left_alone(unbroken: Training, capsys: pytest.CaptureFixture[str]) -> None:
