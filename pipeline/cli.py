@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.cli_benchmark import add_benchmark
 from pipeline.cli_datalist import add_sources
 from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill, names
+from pipeline.cli_unseen import add_unseen
 
 EXTRAS = {
     "audit": "audit",
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_sheet,
         _add_audit,
         add_benchmark,
+        add_unseen,
         _add_bundles,
     ):
         add(commands)

@@ -18,6 +18,7 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.calibration import BINS
 from pipeline.audit.statistics import PERCENTILES, patient_weights
 from pipeline.benchmark.reading import Measurement
 from pipeline.benchmark.records import FloatArray, HeldOut, IntArray
@@ -25,7 +26,6 @@ from pipeline.tracking.group_metrics import weighted_auc
 
 REPLICATES = 2_000
 AUC_REPLICATES = 500  # ranks are dear: the ends of the interval move in the third digit
-BINS = 15
 ROUNDING = 1e-9
 SOURCE = 20_250_101  # of all draws, so that every model meets the same ones
 

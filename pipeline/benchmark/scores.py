@@ -8,38 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pipeline.audit.calibration import expected_calibration_error
 from pipeline.benchmark.records import FloatArray, HeldOut
 from pipeline.tracking.group_metrics import GroupRow, group_rows, overall_metrics
 
-BINS = 15
 PROBE_FOLDS = 5
-
-
-def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    r"""Mean distance between how sure the decisions are and how often they are right.
-
-    .. math:: \sum_{m=1}^{15} \frac{n_m}{n} \, |\mathrm{accuracy}_m - \mathrm{confidence}_m|
-
-    over 15 bins of equal width of the largest probability. A value on an edge belongs to the bin above it.
-
-    Args:
-        labels: ``(n,)``, class indices, at least one.
-        probabilities: ``(n, C)``.
-
-    Returns:
-        In [0, 1].
-
-    Example:
-        >>> round(expected_calibration_error([0, 1], [[0.9, 0.1], [0.9, 0.1]]), 3)
-        0.4
-
-    Source: Guo et al. 2017, arXiv:1706.04599.
-    """
-    table = np.asarray(probabilities, dtype=np.float64)
-    confidence = table.max(axis=1)
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    excess = (table.argmax(axis=1) == np.asarray(labels)) - confidence
-    return float(np.abs(np.bincount(bins, weights=excess, minlength=BINS)).sum() / len(table))
 
 
 def group_accuracies(held_out: HeldOut, probabilities: ArrayLike) -> dict[str, float]:

@@ -6,7 +6,7 @@ kept. The order of the ``prob_`` columns is the order of the classes: with two, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,15 @@ def group_names(frame: pd.DataFrame, column: str) -> list[str]:
             f"groups are made of columns of the table; it has no column {missing[0]!r}; "
             f"choose among {', '.join(map(str, frame.columns))}"
         )
-    named = [[_in_words(value, part) for value in frame[part]] for part in parts]
-    return [" x ".join(names) for names in zip(*named, strict=True)]
+    first, *others = (_named(frame[part], part) for part in parts)
+    for other in others:
+        first = first + " x " + other
+    return list(first)
+
+
+def _named(values: pd.Series[Any], column: str) -> np.ndarray[Any, np.dtype[np.object_]]:
+    codes, different = pd.factorize(values, use_na_sentinel=False)
+    return np.array([_in_words(value, column) for value in different], dtype=object)[codes]
 
 
 def _in_words(value: str | float | None, column: str) -> str:
@@ -153,13 +160,14 @@ def concatenate(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Join validated tables that have the same classes.
 
     Args:
-        tables: name (e.g. the file) -> table.
+        tables: name (e.g. the file) -> table that :func:`validate` returned.
 
     Returns:
         Validated table; class order is that of the first.
 
     Raises:
-        PredictionsError: if there is no table, the classes differ, or the joined table is not valid.
+        PredictionsError: if there is no table, the classes differ, or a study of one table comes again in another,
+            or with another patient or label; the message names both tables and rows.
     """
     if not tables:
         raise PredictionsError("an audit needs at least one predictions table; none came; name a file")
@@ -171,7 +179,16 @@ def concatenate(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                 f"tables must have the same classes; {first} has {', '.join(here)} and {other} has {', '.join(there)}; "
                 "audit them apart, or map their classes to one list"
             )
-    return validate(pd.concat(tables.values(), ignore_index=True))
+    joined = pd.concat(tables.values(), ignore_index=True)
+    if others:
+        ends = np.cumsum([len(table) for table in tables.values()])
+        _check_identity(joined, lambda row: _row_of_table(row, list(tables), ends))
+    return joined
+
+
+def _row_of_table(row: int, names: Sequence[str], ends: np.ndarray[Any, np.dtype[np.int64]]) -> str:
+    table = int(np.searchsorted(ends, row, side="right"))
+    return f"{names[table]} row {row - (int(ends[table - 1]) if table else 0) + 1}"
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -195,43 +212,48 @@ def _suffix(path: str | Path) -> str:
     return suffix
 
 
-def validate(frame: pd.DataFrame, *, unlabelled: bool = False) -> pd.DataFrame:
+def validate(frame: pd.DataFrame, *, unlabelled: bool = False, classified: bool = True) -> pd.DataFrame:
     """Check every value and return the table with its columns in order and unknown groups named.
 
     Args:
         frame: table with the columns named in this module's docstring; more are kept, at the end.
         unlabelled: whether labels may be empty.
+        classified: False for a table without classes, whose rows have other values (a Dice, say); it needs no label
+            and no probability.
 
     Returns:
         A copy: text as str, probabilities and field strength [T] as float, missing field strength as NaN.
 
     Raises:
-        PredictionsError: naming column, row (first data row = 1), value and remedy.
+        PredictionsError: naming column, row (first data row = 1), value and remedy; identifiers are never shown.
     """
-    _check_columns(frame)
+    required = [column for column in REQUIRED if classified or column != "label"]
+    _check_columns(frame, required, classified=classified)
     probabilities = [PREFIX + name for name in classes_of(frame)]
-    leading = [*REQUIRED[:-2], *probabilities, *REQUIRED[-2:]]
+    leading = [*required[:-2], *probabilities, *required[-2:]]
     extra = [column for column in frame.columns if column not in leading]
     table = frame[[*leading, *extra]].reset_index(drop=True)
     for column in TEXT:
-        table[column] = _text(table[column], column, may_be_empty=unlabelled and column == "label")
+        if column in required:
+            table[column] = _text(table[column], column, may_be_empty=unlabelled and column == "label")
     table["field_strength_t"] = _field_strength(table["field_strength_t"])
     for column in probabilities:
-        table[column] = _probability(table[column], column)
-    _check_sums(table, probabilities)
-    _check_labels(table, {*classes_of(table), *([""] if unlabelled else [])})
+        table[column] = probability_column(table[column], column)
+    if classified:
+        _check_sums(table, probabilities)
+        _check_labels(table, {*classes_of(table), *([""] if unlabelled else [])})
     _check_identity(table)
     return table
 
 
-def _check_columns(frame: pd.DataFrame) -> None:
-    missing = [column for column in REQUIRED if column not in frame.columns]
+def _check_columns(frame: pd.DataFrame, required: Sequence[str], *, classified: bool) -> None:
+    missing = [column for column in required if column not in frame.columns]
     if missing:
         raise PredictionsError(
             f"every column must be there; {', '.join(missing)} missing; add it "
             f"(found: {', '.join(map(str, frame.columns))})"
         )
-    if len(classes_of(frame)) < 2:
+    if classified and len(classes_of(frame)) < 2:
         raise PredictionsError(
             f"at least two columns prob_<class> are needed; got {len(classes_of(frame))}; add one per class"
         )
@@ -242,7 +264,19 @@ def _check_columns(frame: pd.DataFrame) -> None:
         raise PredictionsError("the table must have at least one row; it has none; check how it was written")
 
 
-def _refuse(values: pd.Series[Any], bad: pd.Series[bool], column: str, must: str, remedy: str) -> None:
+def refuse_rows(values: pd.Series[Any], bad: pd.Series[bool], column: str, must: str, remedy: str) -> None:
+    """Refuse a column in which a row is bad; the message shows the first.
+
+    Args:
+        values: ``(n,)``, as they are to be shown.
+        bad: ``(n,)``.
+        column: its name.
+        must: what it must hold.
+        remedy: what to do.
+
+    Raises:
+        PredictionsError: naming column, row (first data row = 1), value, number of bad rows and remedy.
+    """
     if bad.any():
         row = int(np.flatnonzero(bad.to_numpy())[0])
         raise PredictionsError(
@@ -256,7 +290,7 @@ def _text(values: pd.Series[Any], column: str, *, may_be_empty: bool) -> pd.Seri
     if column in GROUP_COLUMNS:
         return values.astype("str").str.strip().mask(empty, UNKNOWN)
     wrong = empty & (not may_be_empty)
-    _refuse(values.astype("str"), wrong, column, "a text in every row", "fill it in or remove the row")
+    refuse_rows(values.astype("str"), wrong, column, "a text in every row", "fill it in or remove the row")
     return values.astype("str").str.strip().mask(empty, "")
 
 
@@ -264,20 +298,25 @@ def _field_strength(values: pd.Series[Any]) -> pd.Series[Any]:
     empty = values.isna() | (values.astype("str").str.strip() == "")
     number = pd.to_numeric(values.mask(empty), errors="coerce").astype("float64")
     bad = ~empty & ~((number > 0) & np.isfinite(number))
-    _refuse(values, bad, "field_strength_t", "tesla as a number, or nothing", "write 1.5, or leave the cell empty")
+    refuse_rows(values, bad, "field_strength_t", "tesla as a number, or nothing", "write 1.5, or leave the cell empty")
     return number
 
 
-def _probability(values: pd.Series[Any], column: str) -> pd.Series[Any]:
+def probability_column(values: pd.Series[Any], column: str) -> pd.Series[Any]:
+    """Numbers ``(n,)`` in [0, 1] of numbers or text.
+
+    Raises:
+        PredictionsError: naming column, row, value and remedy.
+    """
     number = pd.to_numeric(values, errors="coerce").astype("float64")
     bad = ~((number >= 0) & (number <= 1))  # NaN is bad as well
-    _refuse(values, bad, column, "a probability in [0, 1]", "write probabilities, not logits, and no empty cells")
+    refuse_rows(values, bad, column, "a probability in [0, 1]", "write probabilities, not logits, and no empty cells")
     return number
 
 
 def _check_sums(table: pd.DataFrame, columns: list[str]) -> None:
     total = table[columns].sum(axis=1)
-    _refuse(
+    refuse_rows(
         total,
         (total - 1).abs() > SUM_TOLERANCE,
         " + ".join(columns),
@@ -289,14 +328,30 @@ def _check_sums(table: pd.DataFrame, columns: list[str]) -> None:
 def _check_labels(table: pd.DataFrame, allowed: set[str]) -> None:
     unknown = ~table["label"].isin(allowed)
     remedy = f"use one of {', '.join(classes_of(table))}, or add the column prob_<label>"
-    _refuse(table["label"], unknown, "label", "a class that has a probability column", remedy)
+    refuse_rows(table["label"], unknown, "label", "a class that has a probability column", remedy)
 
 
-def _check_identity(table: pd.DataFrame) -> None:
-    again = table.duplicated(["case_id", "model", "split"])
-    remedy = "remove the copy, or name the model apart"
-    _refuse(table["case_id"], again, "case_id", "each study once per model and split", remedy)
-    for column in ("patient_id", "label"):
-        differs = table[column] != table.groupby("case_id")[column].transform("first")
-        remedy = f"give the study the same {column} in every row, or different studies different case_ids"
-        _refuse(table["case_id"], differs, "case_id", f"one {column} per study", remedy)
+def _check_identity(table: pd.DataFrame, where: Callable[[int], str] = lambda row: f"row {row + 1}") -> None:
+    """Rows are pointed at, never shown: a case_id may be made of a patient's."""
+    columns = ["case_id", "model", "split"]
+    again = table.duplicated(columns).to_numpy()
+    if again.any():
+        row = int(np.flatnonzero(again)[0])
+        earlier = int(np.flatnonzero((table[columns] == table[columns].iloc[row]).all(axis=1))[0])
+        raise PredictionsError(
+            f"column 'case_id' must hold each study once per model and split; {where(row)} repeats {where(earlier)} "
+            f"({int(again.sum())} such rows); remove the copies, name the models apart, or give the rows of a study "
+            "different case_ids"
+        )
+    studies, _ = pd.factorize(table["case_id"])
+    first = np.unique(studies, return_index=True)[1][studies]  # (n,), row in which each row's study comes first
+    for column in [column for column in ("patient_id", "label") if column in table]:
+        values = table[column].to_numpy()
+        differs = values != values[first]
+        if differs.any():
+            row = int(np.flatnonzero(differs)[0])
+            raise PredictionsError(
+                f"column 'case_id' must hold one {column} per study; {where(row)} has another than "
+                f"{where(int(first[row]))} ({int(differs.sum())} such rows); give the study the same {column} in "
+                "every row, or different studies different case_ids"
+            )

@@ -17,8 +17,8 @@ from pipeline.benchmark.answers import evenly, mismatched
 from pipeline.benchmark.evaluate import check_evaluate
 from pipeline.benchmark.measure import Measured, measure
 from pipeline.benchmark.records import Cell, HeldOut, patient_codes
-from pipeline.benchmark.scores import expected_calibration_error, group_probe, held_out_scores
-from pipeline.cohort.case import Case, Datalist, write_datalist
+from pipeline.benchmark.scores import group_probe, held_out_scores
+from pipeline.cohort.case import Case, Datalist, read_datalist, write_datalist
 from pipeline.training.attacks import accuracy_under_attack
 from pipeline.training.checkpoint import load_network
 from pipeline.training.networks import Classifier, parameter_count
@@ -141,6 +141,21 @@ def test_a_row_fits_a_cell_of_the_results(measured: Measured, model_path: Path) 
     assert measured.extra["latency_ms"] > 0
 
 
+def test_development_patients_are_measured_where_they_lie_beside_the_datalist(
+    measured: Measured, datalist: Path, model_path: Path
+) -> None:
+    """Here they are the validation patients, under their other name."""
+    assert "development" not in measured.extra
+    listed = read_datalist(datalist)
+    beside = replace(listed, sections={"test": listed.sections["validation"]})
+    write_datalist(beside, datalist.with_name("development.json"))
+    found = measure(model_path, datalist, evaluate={"probe": False}).extra["development"]
+    datalist.with_name("development.json").unlink()
+    labels, vendors, probabilities = _again(model_path, "validation")
+    right = probabilities.argmax(axis=1) == labels
+    assert found == {v: pytest.approx(right[vendors == v].mean()) for v in VENDORS}
+
+
 def test_the_held_out_cases_stand_in_the_order_of_the_datalist(measured: Measured, model_path: Path) -> None:
     """The files' order by name is another one: classes there are DCM, HCM, NOR."""
     names = [f"p-test-{v}-{c}-{n}" for v in VENDORS for c in CLASSES for n in range(6)]
@@ -212,15 +227,6 @@ def test_results_are_by_vendor_and_label_where_training_groups_by_both(
     kept = ("accuracy", "train_minority_accuracy", "vendor_probe")
     assert [by_cell.row[name] for name in kept] == [measured.row[name] for name in kept]
     assert np.isnan(by_cell.row["worst_group_auc"])  # no cell has two classes
-
-
-def test_calibration_error_worked_out_by_hand() -> None:
-    """Two decisions at 0.65, in one bin, one right: |0.5 - 0.65|. One at 0.69, in the next, and one at 1.0: right.
-
-    2/4 * 0.15 + 1/4 * 0.31 + 1/4 * 0 = 0.1525. Decisions of one bin offset each other, those of two do not.
-    """
-    probabilities = [[0.65, 0.35], [0.35, 0.65], [1.0, 0.0], [0.69, 0.31]]
-    assert expected_calibration_error([0, 0, 0, 0], probabilities) == pytest.approx(0.1525)
 
 
 def test_a_group_that_lacks_a_class_has_no_auc_and_without_any_the_worst_is_nan() -> None:

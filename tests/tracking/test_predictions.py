@@ -88,7 +88,7 @@ def test_a_text_that_looks_like_a_missing_value_stays_a_text(tmp_path: Path) -> 
         ({"patient_id": ["1", "", "3", "4"]}, r"'patient_id'.*row 2"),
         ({"field_strength_t": ["1.5", "1.5T", "3", ""]}, r"'field_strength_t'.*row 2 has 1\.5T"),
         ({"field_strength_t": [1.5, -3.0, 3.0, 3.0]}, r"'field_strength_t'.*row 2 has -3"),
-        ({"case_id": ["a", "b", "a", "c"]}, r"each study once.*row 3 has a"),
+        ({"case_id": ["a", "b", "a", "c"]}, r"each study once.*row 3 repeats row 1"),
     ],
 )
 def test_a_wrong_value_is_named_with_column_row_and_remedy(changes: dict[str, Any], message: str) -> None:
@@ -106,8 +106,25 @@ def test_a_rounded_sum_is_accepted() -> None:
 def test_one_study_with_two_patients_or_labels_is_refused(column: str) -> None:
     """Two models of one study would be paired on different truths."""
     other = table(model="student").assign(**{column: ["HCM"] * 4})
-    with pytest.raises(PredictionsError, match=f"one {column} per study"):
+    with pytest.raises(PredictionsError, match=f"one {column} per study; b.csv row 1 has another than a.csv row 1"):
         concatenate({"a.csv": table(), "b.csv": other})
+
+
+def test_a_study_in_two_tables_is_pointed_at_and_not_shown() -> None:
+    """Where a study has no id of its own, it is made of the patient's."""
+    again = table().assign(case_id=["a", "b", "case-3", "case-2"])
+    with pytest.raises(PredictionsError, match=r"b\.csv row 3 repeats a\.csv row 4 \(2 such rows\)") as refused:
+        concatenate({"a.csv": table(), "b.csv": again})
+    assert "case-3" not in str(refused.value)
+
+
+def test_a_table_of_other_values_needs_no_classes() -> None:
+    """A Dice per study, say; a label is kept as any other column."""
+    frame = table(dice=0.9).drop(columns=["prob_NOR", "prob_HCM", "prob_DCM"])
+    with pytest.raises(PredictionsError, match="at least two columns prob_<class> are needed"):
+        validate(frame)
+    assert validate(frame, classified=False)["label"].tolist() == ["NOR", "HCM", "DCM", "NOR"]
+    assert "label" not in validate(frame.drop(columns="label"), classified=False)
 
 
 def test_missing_columns_are_all_named() -> None:
