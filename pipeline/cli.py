@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.cli_accept import add_accept
+from pipeline.cli_audit import add_audit
 from pipeline.cli_benchmark import add_benchmark
 from pipeline.cli_datalist import add_sources
-from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill, names
+from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill
 from pipeline.cli_unseen import add_unseen
 
 EXTRAS = {
     "audit": "audit",
+    "accept": "audit",
     "sheet": "sheet",
     "datalist": "dicom",
     "digits": "benchmark",
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _extra(command: str, library: str | None) -> str:
     """Which of the package's extras brings a library that a command lacks."""
+    if library == "mlflow":
+        return "train"
     return "sheet" if command == "datalist" and library in PAGE_LIBRARIES else EXTRAS.get(command, "train")
 
 
@@ -64,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_digits,
         _add_datalist,
         _add_sheet,
-        _add_audit,
+        add_audit,
+        add_accept,
         add_benchmark,
         add_unseen,
         _add_bundles,
@@ -159,39 +165,6 @@ def _sheet(arguments: argparse.Namespace) -> int:
     from pipeline.sheet.quality_sheet import write_quality_sheet
 
     print(f"wrote {write_quality_sheet(read_datalist(arguments.datalist), arguments.output)}")
-    return DONE
-
-
-def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("audit", help="assess a predictions table scanner by scanner")
-    parser.add_argument("predictions", type=Path, nargs="+", help="CSV or Parquet tables")
-    parser.add_argument(
-        "-o", "--output", type=folder_to_fill, required=True, help="folder for audit.html and audit.json"
-    )
-    parser.add_argument("--group-by", type=names, default=("vendor",), help="comma-separated columns (vendor)")
-    parser.add_argument("--replicates", type=int, default=2000, help="of the patient bootstrap")
-    parser.add_argument("--min-patients", type=int, default=10, help="fewer get no interval")
-    parser.add_argument("--note", help="a sentence printed in the report, e.g. that scanners are simulated")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.set_defaults(command=_audit)
-
-
-def _audit(arguments: argparse.Namespace) -> int:
-    from pipeline.audit.report import write_report
-    from pipeline.audit.tables import console_table
-    from pipeline.tracking.predictions import read_predictions
-
-    audit = write_report(
-        read_predictions(arguments.predictions),
-        arguments.output,
-        group_by=arguments.group_by,
-        replicates=arguments.replicates,
-        seed=arguments.seed,
-        min_patients=arguments.min_patients,
-        note=arguments.note,
-    )
-    print(console_table(audit))
-    print(f"wrote {arguments.output / 'audit.html'} and {arguments.output / 'audit.json'}")
     return DONE
 
 

@@ -70,3 +70,28 @@ def mapping(text: str) -> dict[str, str]:
     if not all(equals and old and new for old, equals, new in pairs):
         raise argparse.ArgumentTypeError(f"must be pairs like HHD=HCM, separated by commas, got {text!r}")
     return {old: new for old, _, new in pairs}
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Two names, such as ``patient_id=PatID``; the second may be empty.
+
+    Raises:
+        ArgumentTypeError: if the first or the sign is missing.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE; got {text!r}; write e.g. patient_id=PatID")
+    return name, value
+
+
+def merger(text: str) -> tuple[str, str, str]:
+    """Column, name in the table and the name to use, such as ``vendor:ge=GE``.
+
+    Raises:
+        ArgumentTypeError: if one of them is missing.
+    """
+    column, colon, rest = text.partition(":")
+    old, equals, new = rest.partition("=")
+    if not (column and colon and old and equals and new):
+        raise argparse.ArgumentTypeError(f"must be COLUMN:NAME=NAME; got {text!r}; write e.g. vendor:ge=GE")
+    return column, old, new

@@ -21,6 +21,20 @@ import pytest
             r"ratio distillation / plain: median ([0-9.]+)",
         ),
         (["benchmarks.student_latency", "--passes", "3"], r"^onnxruntime: .* student: median ([0-9.]+)"),
+        (
+            [
+                "benchmarks.audit_speed",
+                "--draws",
+                "200",
+                "--fairlearn-draws",
+                "2",
+                "--rows",
+                "2000",
+                "--replicates",
+                "100",
+            ],
+            r"fairlearn / ours: ([0-9]+)",
+        ),
         (["benchmarks.training_step", "--cases", "32", "--epochs", "1"], r"ratio bundle / bare: median ([0-9.]+)"),
     ],
 )

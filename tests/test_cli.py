@@ -86,14 +86,14 @@ def test_an_audit_of_anybodys_table_prints_the_groups(tmp_path: Path, capsys: py
     assert "Canon" in said
     assert "HCM" in said
     audit = json.loads((tmp_path / "report" / "audit.json").read_text())
-    found = {(row["column"], row["group"]): row for row in audit["groups"] if row["metric"] == "accuracy"}
+    found = {(row["column"], row["group"]): row for row in audit["groups"] if row["measure"] == "accuracy"}
     assert found["vendor", "GE"]["n_patients"] == 24
     assert found["vendor", "GE"]["value"] == 1.0
     assert set(found["vendor", "GE"]) >= {
         "model",
         "column",
         "group",
-        "metric",
+        "measure",
         "n_patients",
         "value",
         "low",
@@ -203,7 +203,7 @@ def test_a_missing_library_is_named_with_what_installs_it(
     def missing(*_: object) -> int:
         raise ModuleNotFoundError(name=library)
 
-    for name in ("pipeline.cli_datalist._datalist", "pipeline.cli._sheet", "pipeline.cli._audit"):
+    for name in ("pipeline.cli_datalist._datalist", "pipeline.cli._sheet", "pipeline.cli_audit._audit"):
         monkeypatch.setattr(name, missing)
     assert main(command) == 2
     assert capsys.readouterr().err.endswith(f"needs {library}: pip install 'evenbeat[{extra}]'\n")

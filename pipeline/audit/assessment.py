@@ -1,128 +1,31 @@
-"""From a predictions table to the numbers of an audit."""
+"""From a table and a plan to all findings of an audit."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from tqdm import tqdm
 
-from pipeline.audit.statistics import (
-    Estimate,
-    FloatArray,
-    Sample,
-    Worst,
-    bootstrap,
-    estimate,
-    paired_difference,
-    worst_group,
-)
-from pipeline.tracking.group_metrics import METRICS
-from pipeline.tracking.predictions import (
-    PredictionsError,
-    classes_of,
-    group_names,
-    labels_of,
-    probabilities_of,
-)
+from pipeline.audit.case_mix import case_mix
+from pipeline.audit.comparison import Outcome, compare_models
+from pipeline.audit.decisions import calibration_row, operating_row, positive_class, thresholds, worst_read
+from pipeline.audit.findings import ALL, Audit, DifferenceRow, Measure
+from pipeline.audit.group_findings import GroupFindings, common_case_mix, generator
+from pipeline.audit.layout import columns_of
+from pipeline.audit.measured import measures_of
+from pipeline.audit.model_rows import Column, Grouped, ModelRows, check_content, columns_of_groups, rows_by_model
+from pipeline.audit.plan import Plan
+from pipeline.audit.reading import Table
+from pipeline.audit.reading_notes import table_notes
+from pipeline.tracking.predictions import PredictionsError, classes_of, validate
 
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an audit was asked to do.
-
-    Args:
-        group_by: columns to audit, each on its own; ``"vendor x label"`` crosses two.
-        replicates: draws of the patient bootstrap.
-        seed: of the draws.
-        min_patients: below it a group gets no interval.
-        split: rows to audit.
-        reference: model that the others are compared with, e.g. the teacher; None without one.
-    """
-
-    group_by: tuple[str, ...]
-    replicates: int = 2000
-    seed: int = 0
-    min_patients: int = 10
-    split: str = "test"
-    reference: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.replicates < 100 or self.min_patients < 2 or self.seed < 0:
-            raise ValueError(
-                "replicates must be at least 100, min_patients at least 2 and seed not negative; got "
-                f"{self.replicates}, {self.min_patients} and {self.seed}; raise the one that is too small"
-            )
-        if not self.group_by or ALL in self.group_by:
-            raise ValueError(
-                f"group_by needs at least one column, and none called {ALL!r}; got {list(self.group_by)}; "
-                "name e.g. vendor"
-            )
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One metric of one model in one group; over all patients, column and group are ``all``."""
-
-    model: str
-    column: str
-    group: str
-    metric: str
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
-class WorstRow:
-    """Worst group of one model by one metric; ``worst`` is None if fewer than two groups can be compared."""
-
-    model: str
-    column: str
-    metric: str
-    worst: Worst | None
-    left_out: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class DifferenceRow:
-    """Accuracy of a model minus that of the reference on the same studies of one group."""
-
-    model: str
-    reference: str
-    column: str
-    group: str
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Numbers of an audit; lists are ordered by column, group (overall last), model, metric."""
-
-    settings: Settings
-    classes: tuple[str, ...]
-    models: tuple[str, ...]
-    n_patients: int
-    n_studies: int
-    rows: list[MetricRow] = field(default_factory=list)
-    worst: list[WorstRow] = field(default_factory=list)
-    differences: list[DifferenceRow] = field(default_factory=list)
-
-    def groups(self, column: str) -> list[str]:
-        """Groups of a column, in the order of the rows."""
-        return list(dict.fromkeys(row.group for row in self.rows if row.column == column))
-
-    def bands(self, column: str) -> list[tuple[str, str]]:
-        """Column and group of every line of a table or figure: the groups, then all patients."""
-        return [*((column, group) for group in self.groups(column)), (ALL, ALL)]
-
-    def find(self, model: str, column: str, group: str, metric: str) -> Estimate:
-        """Estimate of one row."""
-        wanted = (model, column, group, metric)
-        return next(r.estimate for r in self.rows if (r.model, r.column, r.group, r.metric) == wanted)
+WORST_CASES = 5
+MIXED = ("label", "sex", "age")  # columns of the case mix, beside the plan's strata
+SHOWN_AFTER = 3.0  # seconds
 
 
 def choose_split(frame: pd.DataFrame) -> str:
@@ -138,108 +41,187 @@ def choose_split(frame: pd.DataFrame) -> str:
 
 
 def choose_reference(models: Sequence[str]) -> str | None:
-    """The model to compare with: the first by name that is called a teacher, else none."""
-    return next((model for model in sorted(models) if "teacher" in model.lower()), None)
+    """The model to compare with: the first by name that is called a teacher, if it has any to be compared with it."""
+    teachers = (model for model in sorted(set(models)) if "teacher" in model.lower())
+    return next(teachers, None) if len(set(models)) > 1 else None
 
 
-def assess(frame: pd.DataFrame, settings: Settings, known_groups: Mapping[str, Sequence[str]] | None = None) -> Audit:
-    """Compute every estimate, worst group and paired difference.
+def assess(
+    table: Table | pd.DataFrame,
+    plan: Plan,
+    known_groups: Mapping[str, Sequence[str]] | None = None,
+    *,
+    pictures: Mapping[str, str] | None = None,
+    worst_cases: int = WORST_CASES,
+    progress: bool = False,
+) -> Audit:
+    """Find everything that a plan asks for.
 
     Args:
-        frame: validated predictions table; groups are listed from all its splits, numbers come from one.
-        settings: what to do.
+        table: read by :func:`pipeline.audit.reading.read_table`, or a predictions table in memory. Groups are listed
+            from all its splits; numbers come from one, and thresholds from the development split that a rule names.
+        plan: what is asked.
         known_groups: column -> further groups to list even without a patient.
+        pictures: case_id -> path of its picture, relative to the report.
+        worst_cases: of each group, model and measure.
+        progress: whether a bar is shown, in a terminal, when it takes more than a few seconds.
 
     Returns:
         The audit; the order of the table's rows does not matter.
 
     Raises:
-        PredictionsError: if a column, the split or the reference is not in the table.
+        PredictionsError: if a column, class, group, split or model of the plan is not in the table.
     """
-    rows = frame[frame["split"] == settings.split]
-    models = _models(rows, frame, settings)
-    audit = Audit(settings, classes_of(frame), models, rows["patient_id"].nunique(), rows["case_id"].nunique())
-    for column in settings.group_by:
-        listed = sorted({*group_names(frame, column), *(known_groups or {}).get(column, ())})
-        names = np.asarray(group_names(rows, column), dtype=object)
-        _add_column(audit, rows, column, {group: names == group for group in listed})
-    _add_column(audit, rows, ALL, {ALL: np.ones(len(rows), dtype=bool)})
-    return audit
-
-
-def _models(rows: pd.DataFrame, frame: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
-    if rows.empty:
-        raise PredictionsError(
-            f"the split to audit must be in the table; {settings.split!r} is not; it has "
-            f"{', '.join(sorted(set(frame['split'])))}; name one of them"
-        )
-    models = sorted(set(rows["model"]))
-    if settings.reference is not None and settings.reference not in models:
-        raise PredictionsError(
-            f"the reference must be a model of the table; {settings.reference!r} is not; "
-            f"choose among {', '.join(models)}"
-        )
-    return tuple(sorted(models, key=lambda model: (model != settings.reference, model)))
-
-
-def _add_column(audit: Audit, rows: pd.DataFrame, column: str, inside: Mapping[str, NDArray[np.bool_]]) -> None:
-    draws: dict[tuple[str, str, str], FloatArray] = {}
-    for group, mask in inside.items():
-        for model in audit.models:
-            part = rows[mask & (rows["model"] == model).to_numpy()]
-            sample = _sample(part)
-            drawn = bootstrap(sample, audit.settings.replicates, _rng(audit.settings, column, group))
-            for metric in METRICS:
-                found = estimate(sample, metric, drawn[metric], min_patients=audit.settings.min_patients)
-                audit.rows.append(MetricRow(model, column, group, metric, found))
-                draws[model, group, metric] = drawn[metric]
-        audit.differences.extend(_differences(audit, rows[mask], column, group))
-    if column != ALL:
-        audit.worst.extend(_worst(audit, column, draws))
-
-
-def _sample(rows: pd.DataFrame) -> Sample:
-    _, patients = np.unique(rows["patient_id"].to_numpy(dtype=object), return_inverse=True)
-    return Sample(labels_of(rows), probabilities_of(rows), patients.astype(np.int64))
-
-
-def _rng(settings: Settings, column: str, group: str) -> np.random.Generator:
-    """Draws of a group depend on its name alone: the same for every model, whatever else is audited."""
-    digest = hashlib.sha256(f"{column}\n{group}".encode()).digest()
-    return np.random.default_rng([settings.seed, int.from_bytes(digest[:8], "big")])
-
-
-def _worst(audit: Audit, column: str, draws: Mapping[tuple[str, str, str], FloatArray]) -> list[WorstRow]:
-    found = []
-    for model in audit.models:
-        for metric in METRICS:
-            estimates = {group: audit.find(model, column, group, metric) for group in audit.groups(column)}
-            values = {group: e.value for group, e in estimates.items() if e.estimable}
-            worst = worst_group(values, {group: draws[model, group, metric] for group in values})
-            found.append(WorstRow(model, column, metric, worst, tuple(g for g in estimates if g not in values)))
-    return found
-
-
-def _differences(audit: Audit, rows: pd.DataFrame, column: str, group: str) -> list[DifferenceRow]:
-    reference, settings = audit.settings.reference, audit.settings
-    if reference is None:
-        return []
-    right = rows.assign(right=(probabilities_of(rows).argmax(axis=1) == labels_of(rows)).astype(np.float64))
-    wide = right.pivot_table(index=["patient_id", "case_id"], columns="model", values="right").reindex(
-        columns=list(audit.models)
+    read = table if isinstance(table, Table) else _in_memory(table, plan)
+    classes = check_content(read.frame, plan)
+    columns = columns_of_groups(read.frame, plan.group_by, known_groups)
+    _check_references(columns, plan)
+    models = rows_by_model(read.frame, plan.split, plan.reference_model)
+    rows = read.frame[(read.frame["split"] == plan.split).to_numpy()]
+    audit = Audit(
+        plan=plan,
+        classes=classes,
+        models=tuple(models),
+        measures=measures_of(plan),
+        n_patients=int(rows["patient_id"].nunique()),
+        n_cases=int(rows["case_id"].nunique()),
+        groups={column.name: column.groups for column in columns if column.compared},
+        notes=read.notes,
     )
-    found = []
-    for model in audit.models:
-        if model == reference:
-            continue
-        both = wide[[model, reference]].dropna()
-        _, patients = np.unique(both.index.get_level_values(0).to_numpy(dtype=object), return_inverse=True)
-        result = paired_difference(
-            (both[model] - both[reference]).to_numpy(dtype=np.float64),
-            patients.astype(np.int64),
-            settings.replicates,
-            _rng(settings, column, group),
-            min_patients=settings.min_patients,
-        )
-        found.append(DifferenceRow(model, reference, column, group, result))
-    return found
+    assessing = _Assessing(audit, read, rows, thresholds(read.frame, plan, audit.models, classes), pictures or {})
+    parts = [(column, model) for column in columns for model in models.values()]
+    hidden = None if progress else True
+    for column, model in tqdm(parts, desc="audit", delay=SHOWN_AFTER, leave=False, disable=hidden):
+        assessing.add(Grouped(model, column), worst_cases)
+        if plan.reference_model not in {None, model.model}:
+            assessing.add_differences(column, model, models[str(plan.reference_model)])
+    for column in columns:
+        assessing.add_mix(column)
+    return _in_order(audit)
+
+
+def _in_memory(frame: pd.DataFrame, plan: Plan) -> Table:
+    checked = validate(frame, classified=bool(classes_of(frame)))
+    check_content(checked, plan)
+    return Table(checked, tuple(table_notes(checked, plan.layout(), numbered=False)))
+
+
+def _check_references(columns: Sequence[Column], plan: Plan) -> None:
+    for column in columns:
+        reference = plan.reference_group.get(column.name)
+        if reference is not None and reference not in column.groups:
+            raise PredictionsError(
+                f"the reference group must be a group of {column.name}; {reference!r} is not; choose among "
+                f"{', '.join(column.groups)}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Assessing:
+    """An audit while it is filled.
+
+    Args:
+        audit: with empty lists.
+        table: all splits.
+        rows: the audited split.
+        thresholds: model -> operating point; empty without one.
+        pictures: case_id -> path.
+    """
+
+    audit: Audit
+    table: Table
+    rows: pd.DataFrame
+    thresholds: Mapping[str, float]
+    pictures: Mapping[str, str]
+
+    def add(self, grouped: Grouped, worst_cases: int) -> None:
+        """Everything about one model in the groups of one column."""
+        audit, compared = self.audit, grouped.column.compared
+        mix = common_case_mix(self.rows, grouped.column, audit.plan)
+        for measure in audit.measures:
+            found = GroupFindings(audit.plan, grouped, measure)
+            audit.rows.extend(found.metric_rows(mix))
+            if compared:
+                audit.effects.append(found.effect())
+                audit.contrasts.extend(found.contrast_rows())
+                audit.worst.append(found.worst())
+                self._add_worst_cases(grouped, measure, worst_cases)
+        if audit.classes:
+            self._add_decisions(grouped)
+
+    def _add_worst_cases(self, grouped: Grouped, measure: Measure, count: int) -> None:
+        if measure.name != "auc" and count:
+            self.audit.worst_cases.extend(
+                worst_read(grouped, measure, count, pictures=self.pictures, numbered=self.table.numbered)
+            )
+
+    def _add_decisions(self, grouped: Grouped) -> None:
+        audit, model = self.audit, grouped.rows.model
+        positive = positive_class(audit.plan, audit.classes)
+        for place, sample in grouped.samples():
+            rng = generator(audit.plan.seed, place.column, place.group, "calibration")
+            audit.calibration.append(calibration_row(place, sample, audit.plan, positive, rng))
+            if positive is not None and model in self.thresholds:
+                audit.operating.append(operating_row(place, sample, audit.plan, positive, self.thresholds[model]))
+
+    def add_mix(self, column: Column) -> None:
+        """Who was examined in each group."""
+        if not column.compared:
+            return
+        own = columns_of([column.name])
+        by = [
+            name for name in dict.fromkeys((*MIXED, *self.audit.plan.strata)) if name in self.rows and name not in own
+        ]
+        people = self.rows[list(dict.fromkeys(["patient_id", *own, *by]))].drop_duplicates()
+        self.audit.mix[column.name] = case_mix(people, column.name, by, column.groups)
+
+    def add_differences(self, column: Column, model: ModelRows, reference: ModelRows) -> None:
+        """A model against the reference, group by group; the groups of a column are one family."""
+        codes = np.concatenate([model.patients, reference.patients])
+        pair = pd.concat([model.frame, reference.frame], ignore_index=True).assign(patient_id=codes)
+        groups = column.inside(column.names(pair))
+        for measure in self.audit.measures:
+            found = compare_models(
+                pair,
+                Outcome(measure.name, measure.margin, measure.better),
+                model=model.model,
+                reference=reference.model,
+                groups=groups,
+                min_patients=self.audit.plan.min_patients,
+            )
+            self.audit.differences.extend(DifferenceRow(column.name, comparison) for comparison in found)
+
+
+def _in_order(audit: Audit) -> Audit:
+    """Sort every list by column, group, model and measure; cases of one place stay as they are, worst first."""
+    columns = [*audit.groups, ALL]
+    measures = [measure.name for measure in audit.measures]
+
+    def key(column: str, group: str, model: str, measure: str | None = None) -> tuple[int, ...]:
+        groups = audit.groups.get(column, (ALL,))
+        place = (columns.index(column), groups.index(group) if group else 0, audit.models.index(model))
+        return (*place, measures.index(measure) if measure else 0)
+
+    def at(row: Any) -> tuple[int, ...]:  # noqa: ANN401
+        return key(row.place.column, row.place.group, row.place.model, getattr(row, "measure", None))
+
+    def of_column(row: Any) -> tuple[int, ...]:  # noqa: ANN401
+        group = row.contrast.group if hasattr(row, "contrast") else ""
+        return key(row.column, group, row.model, row.measure)
+
+    rows: Sequence[tuple[list[Any], Callable[[Any], tuple[int, ...]]]] = (
+        (audit.rows, at),
+        (audit.calibration, at),
+        (audit.operating, at),
+        (audit.worst_cases, at),
+        (audit.effects, of_column),
+        (audit.contrasts, of_column),
+        (audit.worst, of_column),
+        (
+            audit.differences,
+            lambda row: key(row.column, row.comparison.group, row.comparison.first, row.comparison.outcome.name),
+        ),
+    )
+    for listed, order in rows:
+        listed.sort(key=order)
+    return audit

@@ -6,7 +6,7 @@ patients: such a row says why it has no interval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -221,7 +221,31 @@ class Audit:
         """A measure by its name."""
         return next(measure for measure in self.measures if measure.name == name)
 
+    def numbers(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
+        """What a tracking server keeps: model, name in parts (measure, column, group) and value, NaN without one.
+
+        Behind the measure's name stand ``_low``, ``_high`` and ``_n`` (patients) of the interval, and ``_effect_p`` of
+        the test of any difference. The column ``worst`` is that of the lowest true value.
+        """
+        for row in self.rows:
+            column, group = row.place.column, row.place.group
+            yield from _parts(row.place.model, row.measure, (ALL,) if column == ALL else (column, group), row.estimate)
+        for lowest in self.worst:
+            if lowest.interval is not None:
+                yield from _parts(lowest.model, lowest.measure, ("worst", lowest.column), lowest.interval)
+        for found in self.effects:
+            yield found.model, (f"{found.measure}_effect_p", found.column), found.effect.p
+
     @property
     def columns(self) -> Sequence[str]:
         """Grouping columns, without ``all``."""
         return self.plan.group_by
+
+
+def _parts(
+    model: str, measure: str, where: tuple[str, ...], found: Estimate
+) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    yield model, (measure, *where), found.value
+    yield model, (f"{measure}_low", *where), found.low
+    yield model, (f"{measure}_high", *where), found.high
+    yield model, (f"{measure}_n", *where), float(found.n_patients)

@@ -44,10 +44,12 @@ class Table:
             :mod:`pipeline.tracking.predictions`, without ``label`` and ``prob_`` if nothing is classified; then groups
             and strata as text (``age`` as bands), and endpoints as float.
         notes: sentences about what was made up, merged or odd.
+        numbered: whether the case_ids were made of patient and row number, and are not to be shown.
     """
 
     frame: pd.DataFrame
     notes: tuple[str, ...]
+    numbered: bool = False
 
 
 def read_table(paths: str | Path | Sequence[str | Path], layout: Layout) -> Table:
@@ -77,7 +79,7 @@ def read_table(paths: str | Path | Sequence[str | Path], layout: Layout) -> Tabl
     joined = concatenate(tables)
     if numbered:
         _check_rows_pair(joined)
-    return Table(joined, (*notes, *table_notes(joined, layout, numbered=numbered)))
+    return Table(joined, (*notes, *table_notes(joined, layout, numbered=numbered)), numbered)
 
 
 @contextmanager

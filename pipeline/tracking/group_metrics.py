@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,26 +90,44 @@ def weighted_auc(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike
 
     Source: Hanley & McNeil 1982 (ranks); Hand & Till 2001 discuss the averages over classes.
     """
-    labels, scores = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    drawn = np.asarray(weights, dtype=np.float64)
+    return weighted_auc_of(labels, probabilities)(np.asarray(weights, dtype=np.float64))
+
+
+def weighted_auc_of(labels: ArrayLike, probabilities: ArrayLike) -> Callable[[FloatArray], FloatArray]:
+    """:func:`weighted_auc` of these rows, sorted once for any number of calls.
+
+    Args:
+        labels: ``(n,)``, class indices in ``0 … C - 1``.
+        probabilities: ``(n, C)``, any monotone scores.
+
+    Returns:
+        Function from weights ``(replicates, n)`` to values ``(replicates,)``.
+    """
+    codes, scores = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     positives = (1,) if scores.shape[1] == 2 else range(scores.shape[1])
-    per_class = [_binary_auc(labels == c, scores[:, c], drawn) for c in positives]
-    return np.asarray(np.mean(per_class, axis=0))
+    per_class = [_binary_auc(codes == c, scores[:, c]) for c in positives]
+    return lambda weights: np.asarray(np.mean([one(weights) for one in per_class], axis=0))
 
 
-def _binary_auc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) -> FloatArray:
-    """Count, for every block of tied scores, the negatives below it and half of those inside it."""
-    if not positive.size:
-        return np.full(len(weights), np.nan)
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) > 0]))
-    in_order, positive = weights[:, order], positive[order]
-    upper = np.add.reduceat(in_order * positive, starts, axis=1)  # (replicates, blocks)
-    lower = np.add.reduceat(in_order * ~positive, starts, axis=1)
-    below = np.cumsum(lower, axis=1) - lower / 2
-    pairs = upper.sum(axis=1) * lower.sum(axis=1)
-    wins = np.sum(upper * below, axis=1)
-    return np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1.0), np.nan)
+def _binary_auc(positive: NDArray[np.bool_], scores: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    """Weight of the negatives below each positive, and half of that of its equals, summed over the positives."""
+    lower, upper = (_by_score(np.flatnonzero(side), scores) for side in (~positive, positive))
+    below, not_above = (np.searchsorted(scores[lower], scores[upper], side) for side in ("left", "right"))
+    steps = [below] if np.array_equal(below, not_above) else [below, not_above]
+
+    def auc(weights: FloatArray) -> FloatArray:
+        passed = np.zeros((len(weights), len(lower) + 1))
+        np.cumsum(weights[:, lower], axis=1, out=passed[:, 1:])
+        drawn = weights[:, upper]
+        pairs = drawn.sum(axis=1) * passed[:, -1]
+        wins = np.sum([np.einsum("bi,bi->b", drawn, passed[:, step]) for step in steps], axis=0) / len(steps)
+        return np.where(pairs > 0, wins / np.where(pairs > 0, pairs, 1.0), np.nan)
+
+    return auc
+
+
+def _by_score(rows: NDArray[np.intp], scores: FloatArray) -> NDArray[np.intp]:
+    return rows[np.argsort(scores[rows], kind="stable")]
 
 
 def overall_metrics(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:

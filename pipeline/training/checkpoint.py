@@ -16,7 +16,6 @@ from torch import nn
 from pipeline.files import atomic_path
 from pipeline.training.networks import Classifier
 
-
 KeptEpoch = Literal["last", "best"]
 
 
@@ -121,8 +120,8 @@ class TrainingState:
         epochs = trainer.state.max_epochs or 0
         if self.kept_epoch == "best" and self.val_interval > epochs:
             raise ValueError(
-                f"the best epoch is chosen by validation, but val_interval {self.val_interval} exceeds the {epochs} epochs; "
-                "lower val_interval"
+                f"the best epoch is chosen by validation, but val_interval {self.val_interval} exceeds the {epochs} "
+                "epochs; lower val_interval"
             )
         trainer.add_event_handler(Events.STARTED, self.restore)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.seed_epoch)

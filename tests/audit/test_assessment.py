@@ -1,22 +1,52 @@
-"""From a predictions table to the numbers."""
+"""From a table and a plan to the findings."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from pipeline.audit.assessment import ALL, Settings, assess, choose_reference, choose_split
+from pipeline.audit.assessment import assess, choose_reference, choose_split
+from pipeline.audit.findings import ALL, Audit
+from pipeline.audit.layout import Layout
+from pipeline.audit.plan import Endpoint, Plan, Threshold
+from pipeline.audit.reading import Table, read_table
 from pipeline.tracking.predictions import PredictionsError, labels_of, probabilities_of
 
-QUICK = Settings(group_by=("vendor",), replicates=300, reference="teacher")
+PLAN = Plan(("vendor",), replicates=100, reference_model="teacher", margin=0.05)
+WIDE = replace(
+    PLAN,
+    endpoints={"dice": Endpoint("higher", margin=0.02), "hd95_mm": Endpoint("lower", "mm")},
+    positive="DCM",
+    threshold=Threshold("sensitivity", 0.9, "validation"),
+)
+LISTS = ("rows", "effects", "contrasts", "worst", "differences", "calibration", "operating", "mix", "worst_cases")
 
 
-def test_values_are_those_of_fairlearn_and_scikit_learn(frame: pd.DataFrame) -> None:
+@pytest.fixture(scope="module")
+def wide(frame: pd.DataFrame) -> pd.DataFrame:
+    """With endpoints, one of them absent in a row, and a development split; the students' distances are worse on GE."""
+    rng = np.random.default_rng(0)
+    far = np.where((frame["vendor"] == "GE") & (frame["model"] != "teacher"), 3.0, 1.0)
+    table = frame.assign(dice=rng.beta(9, 1.2, len(frame)), hd95_mm=far * rng.lognormal(2, 0.3, len(frame)))
+    table.loc[3, "dice"] = np.nan
+    other = table.assign(split="validation", case_id="v" + table["case_id"], patient_id="v" + table["patient_id"])
+    return pd.concat([table, other], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def audit(wide: pd.DataFrame) -> Audit:
+    """Vendors; Hitachi has no patient."""
+    return assess(wide, WIDE, {"vendor": ["Hitachi", "GE"]})
+
+
+def test_values_are_those_of_fairlearn_and_scikit_learn(frame: pd.DataFrame, audit: Audit) -> None:
     """Per vendor and model, from the table itself."""
     fairlearn = pytest.importorskip("fairlearn.metrics")
-    audit = assess(frame, QUICK)
     for model, rows in frame.groupby("model"):
         labels, scores = labels_of(rows), probabilities_of(rows)
         oracle = fairlearn.MetricFrame(
@@ -30,66 +60,193 @@ def test_values_are_those_of_fairlearn_and_scikit_learn(frame: pd.DataFrame) -> 
         )
 
 
-def test_every_group_has_a_row_for_every_model_and_metric(frame: pd.DataFrame) -> None:
+def test_means_of_endpoints_are_those_of_pandas(wide: pd.DataFrame, audit: Audit) -> None:
+    """The row without a Dice counts in no Dice."""
+    rows = wide[wide["split"] == "test"]
+    for name in ("dice", "hd95_mm"):
+        means = rows.groupby(["model", "vendor"])[name].mean().unstack()
+        for model in means.index:
+            for vendor in means.columns:
+                found = audit.find(str(model), "vendor", str(vendor), name).value
+                assert found == pytest.approx(means.loc[model, vendor])
+    assert sum(audit.find(m, ALL, ALL, "dice").n_rows for m in audit.models) == 73 * 3 - 1
+
+
+def test_every_group_has_a_row_for_every_model_and_measure(audit: Audit) -> None:
     """Too few patients, one class only, no patient at all: each stays, and says why it has no interval."""
-    audit = assess(frame, QUICK, {"vendor": ["Hitachi", "GE"]})
-    assert audit.groups("vendor") == ["Canon", "GE", "Hitachi", "Philips", "Siemens", "UIH"]
-    assert len(audit.rows) == (6 + 1) * 3 * 2
+    assert audit.groups == {"vendor": ("Canon", "GE", "Hitachi", "Philips", "Siemens", "UIH")}
+    assert len(audit.rows) == (6 + 1) * 3 * 4
     assert audit.find("teacher", "vendor", "Hitachi", "accuracy").reason == "no patients"
+    assert audit.find("teacher", "vendor", "Hitachi", "dice").reason == "no patients"
     assert audit.find("teacher", "vendor", "UIH", "accuracy").reason == "too few patients"
     assert audit.find("teacher", "vendor", "Canon", "auc").reason == "a class is absent"
     assert audit.find("teacher", "vendor", "Canon", "accuracy").estimable
+    assert len(audit.contrasts) == 6 * 3 * 4
+    assert len(audit.calibration) == len(audit.operating) == (6 + 1) * 3
+    assert len(audit.differences) == (6 + 1) * 2 * 4
+
+
+def test_rows_come_by_column_group_model_and_measure(audit: Audit) -> None:
+    """All patients last, the reference first."""
+    places = [(row.place.column, row.place.group, row.place.model, row.measure) for row in audit.rows]
+    assert places[:5] == [
+        *(("vendor", "Canon", "teacher", name) for name in ("accuracy", "auc", "dice", "hd95_mm")),
+        ("vendor", "Canon", "student-groupdistil", "accuracy"),
+    ]
+    assert {column for column, *_ in places[-12:]} == {ALL}
+    assert [row.contrast.group for row in audit.contrasts[:13]] == ["Canon"] * 12 + ["GE"]
+
+
+def test_the_students_that_fail_on_ge_are_seen_everywhere(audit: Audit) -> None:
+    """The KD student: an effect, a contrast after Holm, the worst group in every draw, worse than the teacher."""
+    mine = ("student-kd", "vendor", "accuracy")
+    (effect,) = [row.effect for row in audit.effects if (row.model, row.column, row.measure) == mine]
+    assert effect.p < 0.05
+    assert effect.permutations == 100
+    (ge,) = [
+        r for r in audit.contrasts if (r.model, r.column, r.measure) == mine and r.contrast.group == "GE"
+    ]  # fmt: skip
+    assert ge.contrast.difference.value < -0.4
+    assert ge.contrast.p_holm <= 4 * 2 / 101 + 1e-9  # the smallest that a hundred permutations allow
+    assert ge.contrast.family == 4  # UIH and Hitachi have no interval
+    (worst,) = [row for row in audit.worst if (row.model, row.column, row.measure) == mine]
+    assert worst.worst is not None
+    assert worst.interval is not None
+    assert (worst.worst.group, worst.fresh.group) == ("GE", "GE")
+    assert worst.worst.frequency > 0.9
+    assert worst.interval.low < worst.worst.value < worst.shrunken["GE"].estimate.value
+    assert worst.left_out == ("Hitachi", "UIH")
+    (there,) = [
+        d.comparison for d in audit.differences
+        if (d.comparison.first, d.comparison.group, d.comparison.outcome.name) == ("student-kd", "GE", "accuracy")
+    ]  # fmt: skip
+    assert there.verdict == "worse"
+    assert there.second == "teacher"
+
+
+def test_of_a_distance_the_highest_group_is_the_worst(audit: Audit) -> None:
+    """GE's distances were made three times as long."""
+    (worst,) = [row for row in audit.worst if (row.model, row.measure) == ("student-kd", "hd95_mm")]
+    assert worst.worst is not None
+    assert worst.worst.group == "GE"
+    assert worst.worst.value == max(
+        audit.find("student-kd", "vendor", group, "hd95_mm").value for group in ("GE", "Canon", "Siemens", "Philips")
+    )
+
+
+def test_a_group_that_cannot_be_compared_says_so_and_what_it_lacks(audit: Audit) -> None:
+    """No p value without an interval; Hitachi has no patient and needs as many as a new scanner would."""
+    rows = {
+        (r.contrast.group, r.measure): r for r in audit.contrasts if r.model == "teacher"
+    }  # fmt: skip
+    for group, reason in (("UIH", "too few patients"), ("Hitachi", "no patients")):
+        row = rows[group, "accuracy"]
+        assert (row.contrast.difference.reason, row.contrast.family) == (reason, 0)
+        assert math.isnan(row.contrast.p)
+    assert rows["Hitachi", "auc"].smallest_gap.reason == "fewer than two patients on a side"
+    needed = rows["Hitachi", "auc"].needed
+    assert needed is not None
+    assert needed.needed == needed.missing
+    assert rows["GE", "hd95_mm"].needed is None  # no margin, no gap to look for
+    assert rows["GE", "dice"].needed is not None
+
+
+def test_groups_are_standardised_to_the_classes_of_all(audit: Audit, frame: pd.DataFrame) -> None:
+    """GE by hand: its accuracy per class, weighted by the classes of all 73; Canon has one class only."""
+    rows = frame[(frame["model"] == "student-kd") & (frame["vendor"] == "GE")]
+    right = (probabilities_of(rows).argmax(axis=1) == labels_of(rows)).astype(float)
+    per_class = pd.Series(right).groupby(rows["label"].to_numpy()).mean()
+    mix = frame[frame["model"] == "student-kd"]["label"].value_counts(normalize=True)
+    found = {
+        row.place.group: row.standardised
+        for row in audit.rows
+        if (row.place.model, row.measure) == ("student-kd", "accuracy")
+    }
+    assert found["GE"] is not None
+    assert found["GE"].estimate.value == pytest.approx(float((per_class * mix).sum()))
+    assert found["Canon"] is not None
+    assert found["Canon"].estimate.reason == "no patient of DCM, HCM"
+    assert found[ALL] is None
+
+
+def test_the_threshold_is_fixed_on_the_development_split(audit: Audit, wide: pd.DataFrame) -> None:
+    """One of its probabilities of DCM, the same in every group, which finds nine of ten there."""
+    rows = wide[(wide["split"] == "validation") & (wide["model"] == "teacher")]
+    mine = {row.threshold for row in audit.operating if row.place.model == "teacher"}
+    assert len(mine) == 1
+    threshold = mine.pop()
+    positives = rows.loc[rows["label"] == "DCM", "prob_DCM"]
+    assert threshold in set(positives)
+    assert (positives >= threshold).mean() >= 0.9
+    assert (positives > threshold).mean() < 0.9
+    assert all(row.needed is not None for row in audit.operating)
+
+
+def test_the_case_mix_counts_patients_once_however_many_models(audit: Audit) -> None:
+    """Canon's twelve are healthy."""
+    canon = {row.category: row.n_patients for row in audit.mix["vendor"] if row.group == "Canon"}
+    assert canon == {"DCM": 0, "HCM": 0, "NOR": 12}
+    assert {row.group for row in audit.mix["vendor"]} == set(audit.groups["vendor"])
 
 
 def test_a_group_of_another_split_is_listed_without_patients(frame: pd.DataFrame) -> None:
     """Trained on, never tested: that is worth seeing."""
     other = frame.assign(split="training", vendor="Fujifilm", case_id="t" + frame["case_id"])
-    audit = assess(pd.concat([frame, other], ignore_index=True), QUICK)
+    audit = assess(pd.concat([frame, other], ignore_index=True), PLAN)
     assert audit.find("teacher", "vendor", "Fujifilm", "accuracy").n_patients == 0
     assert audit.n_patients == 73
 
 
-def test_the_worst_group_is_named_with_what_was_left_out(frame: pd.DataFrame) -> None:
-    """The KD student was made worst on GE; UIH has too few patients to be compared."""
-    audit = assess(frame, QUICK)
-    (row,) = [r for r in audit.worst if (r.model, r.metric) == ("student-kd", "accuracy")]
-    assert row.worst is not None
-    assert row.worst.group == "GE"
-    assert row.worst.frequency > 0.5
-    assert row.left_out == ("UIH",)
-
-
-def test_the_order_of_rows_does_not_matter(frame: pd.DataFrame) -> None:
+def test_the_order_of_rows_does_not_matter(wide: pd.DataFrame, audit: Audit) -> None:
     """To the last bit."""
-    assert repr(assess(frame.sample(frac=1, random_state=3), QUICK)) == repr(assess(frame, QUICK))
+    again = assess(wide.sample(frac=1, random_state=3), WIDE, {"vendor": ["Hitachi", "GE"]})
+    for name in LISTS:
+        assert repr(getattr(again, name)) == repr(getattr(audit, name)), name
 
 
-def test_other_columns_do_not_change_a_groups_draws(frame: pd.DataFrame) -> None:
-    """A group's random numbers follow from its name and the seed alone."""
-    both = assess(frame, Settings(("scanner", "vendor"), 300, reference="teacher"))
-    assert both.find("teacher", "vendor", "GE", "auc") == assess(frame, QUICK).find("teacher", "vendor", "GE", "auc")
+def test_other_columns_and_models_do_not_change_a_groups_draws(frame: pd.DataFrame) -> None:
+    """A group's random numbers follow from its name, the column and the seed alone."""
+    alone = assess(frame[frame["model"] == "teacher"], replace(PLAN, reference_model=None, margin=None))
+    both = assess(frame, replace(PLAN, group_by=("field_strength_t", "vendor")))
+    for name in ("effects", "contrasts", "worst", "calibration"):
+        mine = [r for r in getattr(both, name) if "teacher" in repr(r) and "'field" not in repr(r)]
+        assert repr(mine) == repr(getattr(alone, name)), name
 
 
-def test_another_seed_moves_the_interval_and_not_the_value(frame: pd.DataFrame) -> None:
+def test_another_seed_moves_the_draws_and_not_the_values(frame: pd.DataFrame) -> None:
     """Else the seed would do nothing."""
-    one, two = (assess(frame, Settings(("vendor",), 300, seed)).find("teacher", ALL, ALL, "auc") for seed in (0, 1))
-    assert one.value == two.value
-    assert (one.low, one.high) != (two.low, two.high)
+    one, two = (assess(frame, replace(PLAN, seed=seed)) for seed in (0, 1))
+    assert repr(one.rows) == repr(two.rows)
+    assert repr(one.worst) != repr(two.worst)
 
 
 def test_rows_of_a_patient_count_as_one_patient(frame: pd.DataFrame) -> None:
     """The same studies a second time add rows and no certainty."""
     again = pd.concat([frame, frame.assign(case_id="again-" + frame["case_id"])], ignore_index=True)
-    single, double = (assess(table, QUICK).find("teacher", ALL, ALL, "accuracy") for table in (frame, again))
+    single, double = (assess(table, PLAN).find("teacher", ALL, ALL, "accuracy") for table in (frame, again))
     assert (double.n_patients, double.n_rows) == (73, 146)
-    assert (double.value, double.low, double.high) == pytest.approx((single.value, single.low, single.high))
+    assert double.value == pytest.approx(single.value)
+    assert double.high - double.low > 0.99 * (single.high - single.low)
+
+
+def test_a_patient_of_two_groups_counts_in_each_and_is_said(frame: pd.DataFrame) -> None:
+    """Seen on GE and on UIH."""
+    moved = frame[frame["patient_id"] == "patient-50"].assign(vendor="UIH")
+    twice = pd.concat([frame, moved.assign(case_id="second")], ignore_index=True)
+    audit = assess(twice, PLAN)
+    assert audit.find("teacher", "vendor", "UIH", "accuracy").n_patients == 5
+    assert audit.n_patients == 73
+    assert any("1 of 73 patients are in more than one group" in note for note in audit.notes)
 
 
 def test_differences_are_on_common_studies_only(frame: pd.DataFrame) -> None:
     """The KD student lacks ten of Siemens' studies: the difference is over the other fourteen."""
     gone = (frame["model"] == "student-kd") & frame["case_id"].isin([f"Siemens-{i}" for i in range(10)])
-    audit = assess(frame[~gone], QUICK)
-    (found,) = [d for d in audit.differences if (d.model, d.group) == ("student-kd", "Siemens")]
+    audit = assess(frame[~gone], PLAN)
+    (found,) = [
+        d.comparison for d in audit.differences
+        if (d.comparison.first, d.comparison.group, d.comparison.outcome.name) == ("student-kd", "Siemens", "accuracy")
+    ]  # fmt: skip
     rows = frame[~gone & (frame["vendor"] == "Siemens")].assign(
         right=lambda t: probabilities_of(t).argmax(axis=1) == labels_of(t)
     )
@@ -97,15 +254,74 @@ def test_differences_are_on_common_studies_only(frame: pd.DataFrame) -> None:
     expected = np.mean([kd - teacher for kd, teacher in right[["student-kd", "teacher"]].dropna().astype(float).values])
     assert found.estimate.n_patients == 14
     assert found.estimate.value == pytest.approx(expected)
-    assert {d.model for d in audit.differences} == {"student-kd", "student-groupdistil"}
+    assert {d.comparison.first for d in audit.differences} == {"student-kd", "student-groupdistil"}
+
+
+def test_a_table_of_endpoints_alone_is_audited(wide: pd.DataFrame) -> None:
+    """Without label and probabilities there are no classes, no calibration, no stratum."""
+    plain = wide[["patient_id", "case_id", "split", "model", "vendor", "site", "scanner", "field_strength_t", "dice"]]
+    plan = Plan(("vendor",), (), {"dice": Endpoint("higher")}, replicates=100)
+    audit = assess(plain, plan)
+    assert audit.classes == ()
+    assert [measure.words for measure in audit.measures] == ["Dice"]
+    assert audit.calibration == []
+    assert audit.find("teacher", "vendor", "GE", "dice").estimable
+    assert all(row.standardised is None for row in audit.rows)
+
+
+def test_columns_made_of_the_class_have_no_case_mix(frame: pd.DataFrame) -> None:
+    """Within one class there is no AUC and nothing to standardise; accuracy is compared all the same."""
+    audit = assess(frame, Plan(("label",), replicates=100))
+    assert all(row.standardised is None for row in audit.rows)
+    assert audit.find("teacher", "label", "HCM", "auc").reason == "a class is absent"
+    effects = {row.measure: row.effect for row in audit.effects if row.model == "teacher"}
+    assert effects["accuracy"].estimable
+    assert not effects["auc"].estimable
+
+
+def test_a_single_group_is_compared_with_nobody(frame: pd.DataFrame) -> None:
+    """Everything stays, and says why it has no number."""
+    audit = assess(frame[frame["vendor"] == "GE"], PLAN)
+    assert all(not row.effect.estimable for row in audit.effects)
+    assert all(math.isnan(row.contrast.p) and row.smallest_gap.reason for row in audit.contrasts)
+    assert all(row.worst is None and row.interval is None for row in audit.worst)
+
+
+def test_the_reference_group_is_the_other_side(frame: pd.DataFrame) -> None:
+    """And is not compared with itself."""
+    audit = assess(frame, replace(PLAN, reference_group={"vendor": "Siemens"}))
+    assert {row.contrast.group for row in audit.contrasts} == {"Canon", "GE", "Philips", "UIH"}
+    assert {row.contrast.against for row in audit.contrasts} == {"Siemens"}
+    (ge,) = [
+        r.contrast.difference for r in audit.contrasts
+        if (r.model, r.measure, r.contrast.group) == ("teacher", "accuracy", "GE")
+    ]  # fmt: skip
+    one, other = (audit.find("teacher", "vendor", group, "accuracy").value for group in ("GE", "Siemens"))
+    assert ge.value == pytest.approx(one - other)
+
+
+def test_a_tables_own_notes_and_made_up_cases_are_kept_apart(frame: pd.DataFrame, tmp_path: object) -> None:
+    """Case ids that are made of the patient's are not shown: the row is."""
+    path = f"{tmp_path}/mine.csv"
+    wanted = ["patient_id", "vendor", "label", "prob_NOR", "prob_HCM", "prob_DCM"]
+    frame[frame["model"] == "teacher"][wanted].to_csv(path, index=False)
+    table = read_table(path, Layout(("vendor",)))
+    assert table.numbered
+    audit = assess(table, Plan(("vendor",), replicates=100), worst_cases=2)
+    assert audit.notes == table.notes
+    assert "patient-" not in repr(audit)
+    (worst, *_) = [case for case in audit.worst_cases if case.place.group == "UIH"]
+    row = int(worst.case_id.removeprefix("row "))
+    scores = frame[frame["model"] == "teacher"].iloc[row - 1]
+    assert worst.badness == pytest.approx(1 - scores[f"prob_{scores['label']}"])
 
 
 def test_the_reference_is_the_teacher_and_comes_first(frame: pd.DataFrame) -> None:
-    """Without a teacher there is nothing to subtract."""
-    assert assess(frame, QUICK).models == ("teacher", "student-groupdistil", "student-kd")
+    """Without a teacher, or beside nobody, there is nothing to subtract."""
+    assert assess(frame, PLAN).models == ("teacher", "student-groupdistil", "student-kd")
     assert choose_reference(["student", "Robust-Teacher"]) == "Robust-Teacher"
     assert choose_reference(["a", "b"]) is None
-    assert assess(frame, Settings(("vendor",), 300)).differences == []
+    assert choose_reference(["teacher", "teacher"]) is None
 
 
 def test_test_is_audited_among_several_splits(frame: pd.DataFrame) -> None:
@@ -117,21 +333,28 @@ def test_test_is_audited_among_several_splits(frame: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("wrong", "message"),
     [
-        (Settings(("vendr",), 300), "no column 'vendr'.*vendor"),
-        (Settings(("vendor",), 300, split="holdout"), "'holdout' is not; it has test"),
-        (Settings(("vendor",), 300, reference="Teacher"), "'Teacher' is not; choose among"),
+        ({"group_by": ("vendr",)}, "no column 'vendr'.*vendor"),
+        ({"group_by": ("all",)}, "'all'"),
+        ({"split": "holdout"}, "'holdout' is not; it has test"),
+        ({"reference_model": "Teacher"}, "'Teacher' is not; choose among"),
+        ({"reference_group": {"vendor": "siemens"}}, "'siemens' is not; choose among Canon"),
+        ({"positive": "ARV"}, "'ARV' has none; choose among NOR"),
+        ({"positive": "DCM", "threshold": Threshold("youden", None, "validation")}, "'validation' is not"),
+        ({"endpoints": {"modle": Endpoint("higher")}}, "'modle' is not; did you mean 'model'"),
     ],
 )
-def test_what_is_not_in_the_table_is_refused_by_name(frame: pd.DataFrame, settings: Settings, message: str) -> None:
+def test_what_is_not_in_the_table_is_refused_by_name(
+    frame: pd.DataFrame, wrong: dict[str, object], message: str
+) -> None:
     """With what is."""
     with pytest.raises(PredictionsError, match=message):
-        assess(frame, settings)
+        assess(frame, replace(PLAN, **wrong))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"replicates": 10}, {"min_patients": 1}, {"seed": -1}, {"group_by": ()}])
-def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
-    """Ten replicates give no 2.5th percentile."""
-    with pytest.raises(ValueError, match="at least"):
-        Settings(**{"group_by": ("vendor",), **wrong})  # type: ignore[arg-type]
+def test_metrics_need_classes(wide: pd.DataFrame) -> None:
+    """A table without probabilities and a plan that asks for accuracy."""
+    plain = wide[["patient_id", "case_id", "split", "model", "vendor", "site", "scanner", "field_strength_t", "dice"]]
+    with pytest.raises(PredictionsError, match="accuracy and auc need a label"):
+        assess(Table(plain, ()), PLAN)

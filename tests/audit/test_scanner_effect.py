@@ -24,7 +24,7 @@ from pipeline.audit.scanner_effect import (
     scanner_effect,
     scanner_effect_auc,
 )
-from pipeline.audit.statistics import Sample
+from pipeline.audit.statistics import BLOCK_SIZE, Sample
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -106,7 +106,7 @@ def test_a_scanner_with_the_difficult_disease_is_not_blamed_for_it() -> None:
 def test_permutations_stay_within_strata_and_come_in_blocks() -> None:
     """Whatever the block, each stratum keeps its entries."""
     strata = np.array([0, 1, 0, 1, 1, 0])
-    blocks = list(permuted(np.arange(6), strata, 5, rng(), width=1_000_000))
+    blocks = list(permuted(np.arange(6), strata, 5, rng(), width=BLOCK_SIZE // 2))
     assert [len(block) for block in blocks] == [2, 2, 1]
     for row in np.concatenate(blocks):
         assert sorted(row[strata == 0]) == [0, 2, 5]

@@ -1,4 +1,4 @@
-"""Intervals: against statsmodels, against their own equations, and by how often they cover the truth."""
+"""Score intervals against statsmodels and their own equations; draws of patients; the worst group."""
 
 from __future__ import annotations
 
@@ -10,22 +10,14 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 from pipeline.audit.statistics import (
-    Sample,
+    FloatArray,
     bootstrap,
-    estimate,
     newcombe_auc_interval,
-    paired_difference,
     patient_weights,
     wilson_interval,
     worst_group,
 )
-
-
-def sample(labels: list[int], positive: list[float], patients: list[int] | None = None) -> Sample:
-    """Two-class sample; one row per patient unless told."""
-    scores = np.array(positive)
-    own = np.arange(len(labels)) if patients is None else np.array(patients)
-    return Sample(np.array(labels), np.c_[1 - scores, scores], own)
+from pipeline.tracking.group_metrics import weighted_auc_of
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -73,82 +65,31 @@ def test_draws_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(np.concatenate(list(patient_weights(patients, 50, rng()))), whole)
 
 
+def shares(values: FloatArray, seed: int, replicates: int = 4000) -> FloatArray:
+    """Draws of a mean, one row per patient."""
+    return bootstrap(lambda w: w @ values / w.sum(axis=1), np.arange(len(values)), replicates, rng(seed))
+
+
 def test_bootstrap_values_are_the_metrics_of_the_drawn_rows() -> None:
-    """Drawn rows are laid out and given to scikit-learn."""
-    draw = rng(3)
-    rows = sample(draw.integers(2, size=30).tolist(), draw.uniform(size=30).tolist(), np.repeat(range(10), 3).tolist())
-    values = bootstrap(rows, 40, rng(5))
-    (weights,) = patient_weights(rows.patients, 40, rng(5))
-    for row, accuracy, auc in zip(weights.astype(int), values["accuracy"], values["auc"], strict=True):
+    """Drawn rows are laid out and given to scikit-learn; scores tie."""
+    draw, patients = rng(3), np.repeat(range(10), 3)
+    labels, positive = draw.integers(2, size=30), draw.uniform(size=30).round(1)
+    values = bootstrap(weighted_auc_of(labels, np.c_[1 - positive, positive]), patients, 40, rng(5))
+    (weights,) = patient_weights(patients, 40, rng(5))
+    for row, auc in zip(weights.astype(int), values, strict=True):
         again = np.repeat(np.arange(30), row)
-        right = rows.probabilities[again].argmax(axis=1) == rows.labels[again]
-        assert accuracy == pytest.approx(right.mean())
-        assert auc == pytest.approx(roc_auc_score(rows.labels[again], rows.probabilities[again, 1]))
+        assert auc == pytest.approx(roc_auc_score(labels[again], positive[again]))
 
 
-def test_all_right_gets_wilson_instead_of_certainty() -> None:
-    """20 of 20: [0.839, 1], not [1, 1]; and the AUC of 1 a score interval as well."""
-    rows = sample([0, 1] * 10, [0.1, 0.9] * 10)
-    draws = bootstrap(rows, 500, rng())
-    accuracy = estimate(rows, "accuracy", draws["accuracy"], min_patients=10)
-    assert (accuracy.value, accuracy.interval) == (1.0, "Wilson")
-    assert (round(accuracy.low, 3), accuracy.high) == (0.839, 1.0)
-    auc = estimate(rows, "auc", draws["auc"], min_patients=10)
-    assert (auc.value, auc.interval) == (1.0, "Newcombe")
-    assert (auc.low, auc.high) == pytest.approx(newcombe_auc_interval(1.0, 10, 10))
-
-
-def test_wilson_counts_patients_not_rows() -> None:
-    """Twelve patients with five studies each, all right, are twelve observations."""
-    rows = sample([1] * 60, [0.9] * 60, np.repeat(range(12), 5).tolist())
-    found = estimate(rows, "accuracy", bootstrap(rows, 200, rng())["accuracy"], min_patients=10)
-    assert (found.n_patients, found.n_rows) == (12, 60)
-    assert (found.low, found.high) == pytest.approx(proportion_confint(12, 12, method="wilson"))
-
-
-@pytest.mark.parametrize(
-    ("labels", "metric", "reason", "value"),
-    [
-        ([0, 1] * 4, "accuracy", "too few patients", 1.0),
-        ([1] * 12, "auc", "a class is absent", math.nan),
-        ([1] * 11 + [0], "auc", "too few patients of a class", 1.0),
-        ([], "accuracy", "no patients", math.nan),
-    ],
-)
-def test_no_interval_without_the_patients_for_it(labels: list[int], metric: str, reason: str, value: float) -> None:
-    """The value is printed where there is one, and the reason always."""
-    rows = sample(labels, [0.2 + 0.6 * label for label in labels])
-    found = estimate(rows, metric, bootstrap(rows, 100, rng())[metric], min_patients=10)
-    assert (found.estimable, found.reason, found.interval) == (False, reason, None)
-    assert found.value == pytest.approx(value, nan_ok=True)
-    assert math.isnan(found.low)
-
-
-def test_patient_intervals_cover_clustered_rows_and_row_intervals_do_not() -> None:
-    """40 patients x 10 rows, patients' own accuracies beta(2, 0.667) around 0.75: a row bootstrap misses about every
-    third time, the patient bootstrap keeps near 95 %.
-    """
-    draw, covered = rng(11), {"patients": 0, "rows": 0}
-    truth, repeats = 2 / (2 + 2 / 3), 200
-    for _ in range(repeats):
-        right = draw.uniform(size=(40, 10)) < draw.beta(2, 2 / 3, size=(40, 1))
-        positive = np.where(right.ravel(), 0.9, 0.1)  # every label is 1
-        for unit, patients in (("patients", np.repeat(np.arange(40), 10)), ("rows", np.arange(400))):
-            rows = Sample(np.ones(400, dtype=np.int64), np.c_[1 - positive, positive], patients)
-            found = estimate(rows, "accuracy", bootstrap(rows, 200, draw)["accuracy"], min_patients=10)
-            covered[unit] += found.low <= truth <= found.high
-    assert covered["patients"] / repeats > 0.88
-    assert covered["rows"] / repeats < 0.75
+def test_nobody_can_be_drawn_from_an_empty_group() -> None:
+    """It has draws without a value, not an error."""
+    assert np.isnan(bootstrap(lambda weights: weights.sum(axis=1), np.zeros(0, dtype=np.int64), 5, rng())).all()
 
 
 def test_the_worst_group_of_two_alike_is_a_toss_up() -> None:
-    """Two groups with the same rows: each is lowest in half of the draws, ties shared."""
-    labels, positive = [0, 1] * 20, [0.3, 0.7] * 15 + [0.7, 0.3] * 5
-    draws = {
-        name: bootstrap(sample(labels, positive), 4000, rng(seed))["accuracy"]
-        for seed, name in enumerate(("GE", "Canon"))
-    }
-    found = worst_group({"GE": 0.75, "Canon": 0.75}, draws)
+    """Two groups with the same rows: each is the lowest in half of the draws, ties shared."""
+    values = np.array([1.0] * 30 + [0.0] * 10)
+    found = worst_group({"GE": 0.75, "Canon": 0.75}, {"GE": shares(values, 0), "Canon": shares(values, 1)})
     assert found is not None
     assert found.frequency == pytest.approx(0.5, abs=0.03)
     assert sum(found.frequencies.values()) == pytest.approx(1.0)
@@ -156,13 +97,20 @@ def test_the_worst_group_of_two_alike_is_a_toss_up() -> None:
 
 def test_a_clearly_worst_group_is_the_worst_in_nearly_every_draw() -> None:
     """0.95 against 0.5, forty patients each."""
-    good = sample([1] * 40, [0.9] * 38 + [0.1] * 2)
-    bad = sample([1] * 40, [0.9] * 20 + [0.1] * 20)
-    draws = {"GE": bootstrap(bad, 1000, rng(1))["accuracy"], "Canon": bootstrap(good, 1000, rng(2))["accuracy"]}
+    draws = {"GE": shares(np.repeat([1.0, 0.0], 20), 1), "Canon": shares(np.repeat([1.0, 0.0], [38, 2]), 2)}
     found = worst_group({"GE": 0.5, "Canon": 0.95}, draws)
     assert found is not None
     assert (found.group, found.value) == ("GE", 0.5)
     assert found.frequency > 0.99
+
+
+def test_of_a_distance_the_highest_is_the_worst() -> None:
+    """9 mm against 5 mm; where lower is better the same draws name the other group."""
+    draws = {"GE": np.array([9.0, 8.0, 4.0]), "Canon": np.array([5.0, 5.0, 5.0])}
+    found = worst_group({"GE": 9.0, "Canon": 5.0}, draws, higher_is_better=False)
+    assert found is not None
+    assert (found.group, found.value) == ("GE", 9.0)
+    assert found.frequencies == pytest.approx({"Canon": 1 / 3, "GE": 2 / 3})
 
 
 def test_one_group_is_not_the_worst_of_anything() -> None:
@@ -176,21 +124,3 @@ def test_a_draw_without_auc_does_not_make_a_group_the_worst() -> None:
     found = worst_group({"GE": 0.6, "Canon": 0.7}, draws)
     assert found is not None
     assert found.frequencies == {"Canon": 0.5, "GE": 0.5}
-
-
-def test_a_paired_difference_has_the_interval_of_its_standard_error() -> None:
-    """200 patients, 30 lost and 10 won: -0.1 +- 1.96 x sqrt(var / n), var = (40 - 20^2 / 200) / 200."""
-    difference = np.array([-1.0] * 30 + [1.0] * 10 + [0.0] * 160)
-    found = paired_difference(difference, np.arange(200), 4000, rng(), min_patients=10)
-    half = 1.96 * math.sqrt((40 - 20**2 / 200) / 200 / 200)
-    assert found.value == pytest.approx(-0.1)
-    assert (found.low, found.high) == pytest.approx((-0.1 - half, -0.1 + half), abs=0.01)
-
-
-@pytest.mark.parametrize(("value", "method"), [(0.0, "Tango"), (1.0, "Wilson"), (-1.0, "Wilson")])
-def test_models_that_never_differ_do_not_differ_by_exactly_nothing(value: float, method: str) -> None:
-    """z2 = 3.84, n = 20: +-0.161 around 0; at 1 the lower end is (n - z2) / (n + z2) = 0.678."""
-    found = paired_difference(np.full(20, value), np.arange(20), 200, rng(), min_patients=10)
-    expected = {0.0: (-0.161, 0.161), 1.0: (0.678, 1.0), -1.0: (-1.0, -0.678)}[value]
-    assert found.interval == method
-    assert (found.low, found.high) == pytest.approx(expected, abs=5e-4)

@@ -98,7 +98,7 @@ def test_a_cell_without_enough_patients_is_named_with_its_numbers(balanced: list
     counts[1, 0] = 65
     said = (
         r"3 test, 65 training, 22 validation and 0 development patients of Philips x NOR; it holds 16; raise "
-            r"reservoir_per_cell to 87"
+        r"reservoir_per_cell to 87"
     )
     with pytest.raises(ValueError, match=said):
         deal_table(balanced, counts, test_per_cell=3, seed=0)

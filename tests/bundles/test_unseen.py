@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.audit.assessment import Settings, assess, choose_reference
+from pipeline.audit.assessment import assess, choose_reference
+from pipeline.audit.plan import Plan
 from pipeline.cli_unseen import add_unseen
 from pipeline.cohort.case import Datalist, read_datalist, write_datalist
 from pipeline.tracking.predictions import predictions_frame, read_predictions, write_predictions
@@ -107,11 +108,12 @@ def test_each_case_is_read_with_its_scanner_seen_and_unseen(prepared: Path, tmp_
     assert set(frame.groupby(["case_id", "model"]).size()) == {1}
     assert set(frame["model"]) == {"teacher, seen", "teacher, unseen", "student, seen", "student, unseen"}
     assert (frame["seen"] == frame["model"].str.split(", ").str[1]).all()
-    audit = assess(frame, Settings(("vendor",), 100, min_patients=2, reference=choose_reference(list(frame["model"]))))
+    reference = choose_reference(list(frame["model"]))
+    audit = assess(frame, Plan(("vendor",), replicates=100, min_patients=2, reference_model=reference))
     for vendor in VENDORS:
         assert audit.find("student, seen", "vendor", vendor, "accuracy").value == 1.0
         assert audit.find("student, unseen", "vendor", vendor, "accuracy").value == 0.0
-    assert audit.settings.reference == "teacher, seen"
+    assert audit.models[0] == "teacher, seen"
 
 
 def test_a_student_learns_from_the_teacher_that_has_seen_no_more_than_itself(prepared: Path, tmp_path: Path) -> None:
