@@ -23,6 +23,7 @@ PERMUTATIONS = 9_999
 AUC_PERMUTATIONS = 1_999  # each ranks every row again
 TIE = 1e-9  # relative; equal statistics of different permutations differ by rounding
 NOTHING_TO_COMPARE = "fewer than two groups have the patients to be compared"
+SEEN_IN_SEVERAL = "patients seen in several groups cannot be exchanged between them, and too few others are left"
 NO_VARIATION = "every patient has the same value"
 
 
@@ -123,7 +124,7 @@ def scanner_effect(
     kept = comparable(table)
     found = _before(table, kept, permutations)
     if len(found.groups) < 2:
-        return replace(found, reason=NOTHING_TO_COMPARE)
+        return replace(found, reason=SEEN_IN_SEVERAL if found.in_several else NOTHING_TO_COMPARE)
     centred, members = centred_members(kept)
     if not centred.any():
         return replace(found, reason=NO_VARIATION)
@@ -160,7 +161,7 @@ def scanner_effect_auc(
     kept = table.take(np.isin(table.groups, able))
     found = _before(table, kept, permutations)
     if len(found.groups) < 2:
-        return replace(found, reason=NOTHING_TO_COMPARE)
+        return replace(found, reason=SEEN_IN_SEVERAL if found.in_several else NOTHING_TO_COMPARE)
     aucs = GroupAuc(sample, kept)
     sizes = np.bincount(kept.groups)[able].astype(np.float64)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.audit.comparison import NOT_ESTIMABLE, NOT_SHOWN, WORSE
 from pipeline.audit.findings import ALL, Audit, EffectRow, WorstRow
+from pipeline.audit.scanner_effect import NOTHING_TO_COMPARE
 from pipeline.audit.statistics import Estimate
 from pipeline.audit.words import (
     WORDS,
@@ -25,7 +26,6 @@ from pipeline.audit.words import (
 SETTLED = 0.9  # share of draws from which a worst group is called settled
 ALPHA = 0.05
 NO_DIFFERENCE = "no difference shown"
-NOTHING_TO_COMPARE = "fewer than two groups have the patients to be compared"
 
 
 @dataclass(frozen=True)
