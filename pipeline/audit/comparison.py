@@ -26,6 +26,7 @@ from pipeline.audit.differences import (
     proportion_arm,
     without_gaps,
 )
+from pipeline.audit.multiplicity import holm
 from pipeline.audit.statistics import Estimate, FloatArray, IntArray
 from pipeline.tracking.predictions import PredictionsError, classes_of, group_names, labels_of, probabilities_of
 
@@ -195,8 +196,8 @@ def _comparisons(first: str, second: str, outcome: Outcome, found: Mapping[str, 
         for group, difference in found.items()
     ]
     family = sum(row.estimate.estimable for row in single)
-    noninferior = _holm([row.p_noninferior for row in single])
-    worse = _holm([row.p_worse for row in single])
+    noninferior = holm([row.p_noninferior for row in single])
+    worse = holm([row.p_worse for row in single])
     return [
         replace(row, family=family, p_noninferior_adjusted=one, p_worse_adjusted=other)
         for row, one, other in zip(single, noninferior, worse, strict=True)
@@ -213,18 +214,6 @@ def _p_values(difference: Difference, outcome: Outcome) -> tuple[float, float]:
     if margin is None:
         return math.nan, worse
     return difference.p_above(-margin) if higher else 1 - difference.p_above(margin), worse
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values; those that are NaN stay so and are no part of the family.
-
-    That of statsmodels collects garbage at every call, which takes longer than the comparison.
-    """
-    values = np.array(p_values)
-    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]  # NaN comes last
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1))
-    values[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in values]
 
 
 def _paired(rows: pd.DataFrame, outcome: Outcome, min_patients: int) -> Callable[[IntArray, IntArray], Difference]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.audit.multiplicity import holm
 from pipeline.audit.scanner_effect import (
     AUC_PERMUTATIONS,
     PERMUTATIONS,
@@ -118,8 +119,8 @@ def _adjusted(found: list[Contrast]) -> list[Contrast]:
     family = [contrast.p for contrast in found if contrast.test]
     if not family:
         return found
-    holm, screening = (iter(multipletests(family, method=method)[1].tolist()) for method in ("holm", "fdr_bh"))
-    return [replace(c, family=len(family), p_holm=next(holm), p_bh=next(screening)) if c.test else c for c in found]
+    claims, screening = iter(holm(family)), iter(multipletests(family, method="fdr_bh")[1].tolist())
+    return [replace(c, family=len(family), p_holm=next(claims), p_bh=next(screening)) if c.test else c for c in found]
 
 
 def interval_p_value(difference: Estimate) -> float:

@@ -10,8 +10,6 @@ import pandas as pd
 from pipeline.audit.calibration import (
     brier_scores,
     calibration_error,
-    calibration_intercept,
-    calibration_slope,
     reliability_curve,
 )
 from pipeline.audit.findings import ALL, CalibrationRow, CaseRow, Measure, OperatingRow, Place
@@ -25,6 +23,7 @@ from pipeline.audit.operating_point import (
     youden_threshold,
 )
 from pipeline.audit.plan import Plan
+from pipeline.audit.recalibration import calibration_intercept, calibration_slope
 from pipeline.audit.statistics import FloatArray, Sample
 from pipeline.tracking.predictions import PredictionsError
 

@@ -178,8 +178,7 @@ class GroupFindings:
         draws = {group: self._draws(group) for group in usable} if len(usable) > 1 else {}
         split = {group: self._halves(group) for group in usable} if len(usable) > 1 else {}
         first, second = ({group: pair[side] for group, pair in split.items()} for side in (0, 1))
-        with np.errstate(invalid="ignore"):  # halves without a value
-            fresh = fresh_half(first, second, higher_is_better=higher)
+        fresh = fresh_half(first, second, higher_is_better=higher)
         return WorstRow(
             self.grouped.rows.model,
             self.grouped.column.name,

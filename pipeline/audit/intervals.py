@@ -71,7 +71,7 @@ def proportion_interval(values: FloatArray, patients: IntArray, *, min_patients:
     if found.reason:
         return found
     effective = found.n_rows / design_effect(values, patients)
-    low, high = wilson_interval(found.value, effective)  # type: ignore[arg-type]  # a fraction is right, too
+    low, high = wilson_interval(found.value, effective)
     name = WILSON if found.n_rows == found.n_patients else WILSON_CLUSTERED
     return Estimate(found.n_patients, found.n_rows, found.value, low, high, name)
 

@@ -366,6 +366,7 @@ class GroupAuc:
         self.groups = table.groups
         self.order = np.argsort(self.rows, kind="stable")
         self.starts = np.searchsorted(self.rows[self.order], np.arange(len(table.patients)))
+        self.ranks = [_Ranks(column) for column in self.scores.T]
 
     def __call__(self, groups: IntArray) -> tuple[FloatArray, FloatArray]:
         """Values and squared standard errors ``(B, G)`` for groups ``(B, P)``; mean over classes as in the table."""
@@ -383,10 +384,10 @@ class GroupAuc:
 
     def _one_class(self, c: int, inside: NDArray[np.bool_], code: int) -> tuple[FloatArray, FloatArray]:
         """AUC of the rows inside ``(B,)``, and how much each row moves it ``(B, n)``."""
-        positive, scores = self.labels == c, self.scores[:, c]
+        positive, below = self.labels == c, self.ranks[c].below
         upper, lower = (inside & positive).astype(np.float64), (inside & ~positive).astype(np.float64)
         m, n = upper.sum(axis=1, keepdims=True), lower.sum(axis=1, keepdims=True)
-        placed = np.where(positive, _below(scores, lower) / n, 1 - _below(scores, upper) / m)
+        placed = np.where(positive, below(lower) / n, 1 - below(upper) / m)
         auc = (upper * placed).sum(axis=1, keepdims=True) / m
         share = upper * self._correction(positive, code) / m + lower * self._correction(~positive, code) / n
         return auc[:, 0], (placed - auc) * share
@@ -397,11 +398,16 @@ class GroupAuc:
         return math.sqrt(patients / (patients - 1))
 
 
-def _below(scores: FloatArray, weights: FloatArray) -> FloatArray:
-    """Weight below each row's score, and half of that at it: ``(B, n)`` for weights ``(B, n)``."""
-    order = np.argsort(scores, kind="stable")
-    first = np.searchsorted(scores[order], scores, side="left")
-    after = np.searchsorted(scores[order], scores, side="right")
-    total = np.zeros((len(weights), len(scores) + 1))
-    np.cumsum(weights[:, order], axis=1, out=total[:, 1:])
-    return np.asarray((total[:, first] + total[:, after]) / 2)
+class _Ranks:
+    """Order of some scores ``(n,)``, found once."""
+
+    def __init__(self, scores: FloatArray) -> None:
+        self.order = np.argsort(scores, kind="stable")
+        self.first = np.searchsorted(scores[self.order], scores, side="left")
+        self.after = np.searchsorted(scores[self.order], scores, side="right")
+
+    def below(self, weights: FloatArray) -> FloatArray:
+        """Weight below each row's score, and half of that at it: ``(B, n)`` for weights ``(B, n)``."""
+        total = np.zeros((len(weights), len(self.order) + 1))
+        np.cumsum(weights[:, self.order], axis=1, out=total[:, 1:])
+        return np.asarray((total[:, self.first] + total[:, self.after]) / 2)

@@ -83,12 +83,12 @@ class Worst:
     frequencies: dict[str, float]
 
 
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
+def wilson_interval(share: float, n: float) -> tuple[float, float]:
     """95 % score interval of a proportion.
 
     Args:
         share: in [0, 1].
-        n: independent observations, at least 1.
+        n: independent observations, at least 1; a fraction where they are effective ones.
 
     Returns:
         Lower and upper end, in [0, 1].

@@ -271,7 +271,7 @@ def fresh_half(
         group=groups[int(shares.argmax())],
         frequencies=dict(zip(groups, shares.tolist(), strict=True)),
         picked=sign * float(picking.min(axis=0).mean()),
-        fresh=sign * float(np.where(lowest > 0, lowest * reading, 0.0).sum(axis=0).mean()),
+        fresh=sign * float((lowest * np.where(lowest > 0, reading, 0.0)).sum(axis=0).mean()),
         confirmed=float((lowest * again).sum(axis=0).mean()),
     )
 

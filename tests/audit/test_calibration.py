@@ -18,11 +18,10 @@ from statsmodels.stats.proportion import proportion_confint
 from pipeline.audit.calibration import (
     brier_scores,
     calibration_error,
-    calibration_intercept,
-    calibration_slope,
     expected_calibration_error,
     reliability_curve,
 )
+from pipeline.audit.recalibration import calibration_intercept, calibration_slope
 from pipeline.audit.statistics import Sample
 
 
