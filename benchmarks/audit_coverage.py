@@ -21,14 +21,9 @@ from functools import cache
 import numpy as np
 from scipy import stats
 
+from pipeline.audit.bootstrap import bca_interval, leave_one_out_weights
 from pipeline.audit.delong import areas
-from pipeline.audit.intervals import (
-    auc_interval,
-    bca_interval,
-    leave_one_out_weights,
-    mean_interval,
-    proportion_interval,
-)
+from pipeline.audit.intervals import auc_interval, mean_interval, proportion_interval
 from pipeline.audit.statistics import FloatArray, IntArray, Z, newcombe_auc_interval, patient_weights, wilson_interval
 from pipeline.tracking.group_metrics import overall_metrics, weighted_auc
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from pipeline.audit.acceptance import FAIL, PASS, Check, judge
+from pipeline.audit.acceptance_rule import FAIL, PASS, Check, judge
 from pipeline.audit.comparison import (
     LEVEL,
     NONINFERIOR,

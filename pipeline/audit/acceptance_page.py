@@ -13,7 +13,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from pipeline.audit.acceptance import FAIL, PASS, TOO_FEW, Acceptance, Check
+from pipeline.audit.acceptance import Acceptance
+from pipeline.audit.acceptance_rule import FAIL, PASS, TOO_FEW, Check
 from pipeline.audit.findings import ALL
 from pipeline.audit.statistics import Estimate
 from pipeline.audit.words import MINUS, Digits, digits_of, in_words, sentence, several

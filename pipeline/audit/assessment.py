@@ -16,7 +16,7 @@ from pipeline.audit.decisions import calibration_row, operating_row, positive_cl
 from pipeline.audit.findings import ALL, Audit, DifferenceRow, Measure
 from pipeline.audit.group_findings import GroupFindings, common_case_mix, generator
 from pipeline.audit.layout import columns_of
-from pipeline.audit.measured import measures_of
+from pipeline.audit.measures import measures_of
 from pipeline.audit.model_rows import Column, Grouped, ModelRows, check_content, columns_of_groups, rows_by_model
 from pipeline.audit.plan import Plan
 from pipeline.audit.reading import Table

@@ -50,6 +50,8 @@ class Audited:
         plan: record of the plan that was followed.
         fingerprint: of that plan.
         digest: SHA-256 of the file.
+        level: of the intervals.
+        threshold: of the positive class, where the plan has a rule for one; None without.
     """
 
     model: str
@@ -60,6 +62,8 @@ class Audited:
     plan: Mapping[str, Any]
     fingerprint: str
     digest: str
+    level: float = 0.95
+    threshold: float | None = None
 
     def groups(self, column: str) -> tuple[str, ...]:
         """Groups of a column."""
@@ -111,6 +115,8 @@ def read_audited(path: str | Path, model: str | None = None) -> Audited:
             plan=plan,
             fingerprint=str(record["fingerprint"]),
             digest=hashlib.sha256(raw).hexdigest(),
+            level=float(record.get("confidence", 0.95)),
+            threshold=next((r["threshold"] for r in record.get("operating_points", ()) if r["model"] == chosen), None),
         )
     except AuditError as error:
         raise AuditError(f"{file}: {error}") from None
@@ -119,6 +125,17 @@ def read_audited(path: str | Path, model: str | None = None) -> Audited:
             f"{file}: it must be the audit.json of an audit, as this version writes it; {type(error).__name__}: "
             f"{error}; write it again with evenbeat audit"
         ) from error
+
+
+def without_cases(path: str | Path) -> bytes:
+    """The numbers of an audit with nothing on a single case, for those who have no right to know one.
+
+    Args:
+        path: ``audit.json``, or a folder that holds it.
+    """
+    file = Path(path) / AUDIT if Path(path).is_dir() else Path(path)
+    record = json.loads(file.read_bytes()) | {"worst_cases": []}
+    return (json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:

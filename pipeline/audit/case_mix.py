@@ -12,19 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from pipeline.audit.intervals import bootstrap_interval
 from pipeline.audit.statistics import (
     TOO_FEW,
     Estimate,
     FloatArray,
     IntArray,
-    Sample,
     Z,
     wilson_interval,
 )
-from pipeline.tracking.group_metrics import weighted_auc
 from pipeline.tracking.predictions import group_names
 
 MIX_COLUMNS = ("label", "sex", "age_band")
@@ -135,22 +131,22 @@ def standardised_mean(
 
     Source: Kish 1965, Survey Sampling, section 8.2 (effective size); Korn & Graubard 1998, Survey Methodology 24:193.
     """
-    weights, covered, absent = _weights(strata, mix, renormalise)
+    weights, covered, absent = weights_of(strata, mix, renormalise)
     rows, count = len(values), len(np.unique(patients))
     if not len(values) == len(strata) == len(patients):
         raise ValueError(
             f"values, strata and patients need one entry per row; got {rows}, {len(strata)} and {len(patients)}; "
             "pass one each"
         )
-    if reason := _why_not(absent, covered, renormalise, count):
+    if reason := why_not(absent, covered, renormalise, count):
         return Standardised(Estimate(count, rows, reason=reason), covered, absent)
-    code, share = _coded(strata, weights)
+    code, share = coded_strata(strata, weights)
     inside = code >= 0
     x, code, patients = values[inside], code[inside], patients[inside]
     parts = np.bincount(code, weights=x) / np.bincount(code)
     each = (share / np.bincount(code))[code]  # weight of a row
     residuals, value = x - parts[code], float(share @ parts)
-    reason = _too_thin(code, patients, list(weights), min_patients)
+    reason = too_thin(code, patients, list(weights), min_patients)
     if reason:
         return Standardised(Estimate(count, rows, value, reason=reason), covered, absent)
     proportion = bool(np.isin(x, (0.0, 1.0)).all())
@@ -162,7 +158,7 @@ def standardised_mean(
     return Standardised(Estimate(count, rows, value, low, high, method), covered, absent)
 
 
-def _weights(
+def weights_of(
     strata: Sequence[str], mix: Mapping[str, float], renormalise: bool
 ) -> tuple[dict[str, float], float, tuple[str, ...]]:
     """Weights of the strata that the group has, summing to 1; the share they cover; the strata it lacks."""
@@ -177,7 +173,8 @@ def _weights(
     return {name: weight / scale for name, weight in wanted.items() if name in here}, covered, absent
 
 
-def _why_not(absent: Sequence[str], covered: float, renormalise: bool, count: int) -> str | None:
+def why_not(absent: Sequence[str], covered: float, renormalise: bool, count: int) -> str | None:
+    """Why the mix cannot be had from these patients; None if it can."""
     if not count:
         return "no patients"
     if absent and (not renormalise or not covered):
@@ -185,13 +182,14 @@ def _why_not(absent: Sequence[str], covered: float, renormalise: bool, count: in
     return None
 
 
-def _coded(strata: Sequence[str], weights: Mapping[str, float]) -> tuple[IntArray, FloatArray]:
+def coded_strata(strata: Sequence[str], weights: Mapping[str, float]) -> tuple[IntArray, FloatArray]:
     """Stratum of each row, -1 if it has no weight; weights ``(S,)`` in the same order."""
     code = pd.Index(list(weights)).get_indexer(pd.Index(list(strata))).astype(np.int64)
     return code, np.array(list(weights.values()), dtype=np.float64)
 
 
-def _too_thin(code: IntArray, patients: IntArray, names: Sequence[str], min_patients: int) -> str | None:
+def too_thin(code: IntArray, patients: IntArray, names: Sequence[str], min_patients: int) -> str | None:
+    """Why there is no interval: too few patients, or one alone in a stratum; None with one."""
     if len(np.unique(patients)) < min_patients:
         return TOO_FEW
     alone = [name for index, name in enumerate(names) if len(np.unique(patients[code == index])) < 2]
@@ -250,55 +248,3 @@ def _t_quantile(freedom: float) -> float:
     from scipy.stats import t
 
     return float(t.ppf(0.975, freedom))
-
-
-def standardised_auc(
-    sample: Sample,
-    strata: Sequence[str],
-    mix: Mapping[str, float],
-    *,
-    replicates: int,
-    rng: np.random.Generator,
-    renormalise: bool = False,
-    min_patients: int = 10,
-) -> Standardised:
-    """Area under the ROC curve with the rows weighted so that the group has the common mix.
-
-    Args:
-        sample: rows of one model in one group.
-        strata: ``(n,)``, stratum of each row, e.g. sex; by class a two-class AUC does not change.
-        mix: stratum -> weight, at least 0, of the common mix.
-        replicates: draws of the patient bootstrap; 2,000 or more.
-        rng: source of randomness.
-        renormalise: if strata are absent from the group, weigh the others alone and say how much they cover.
-        min_patients: below it there is a value and no interval.
-
-    Returns:
-        The estimate, weights computed anew in every draw. Draws that lack a stratum or a class do not count.
-
-    Raises:
-        ValueError: if the mix is empty or has a negative weight.
-    """
-    weights, covered, absent = _weights(strata, mix, renormalise)
-    rows, count = len(sample.labels), sample.n_patients
-    if reason := _why_not(absent, covered, renormalise, count):
-        return Standardised(Estimate(count, rows, reason=reason), covered, absent)
-    code, share = _coded(strata, weights)
-    member = (code[:, None] == np.arange(len(share))).astype(np.float64)  # (n, S)
-    value = float(_reweighted_auc(sample, member, share, np.ones((1, rows)))[0])
-    reason = "a class is absent" if math.isnan(value) else _too_thin(code, sample.patients, list(weights), min_patients)
-    if reason:
-        return Standardised(Estimate(count, rows, value, reason=reason), covered, absent)
-    found = bootstrap_interval(
-        lambda drawn: _reweighted_auc(sample, member, share, drawn), sample.patients, replicates, rng
-    )
-    return Standardised(found, covered, absent)
-
-
-def _reweighted_auc(sample: Sample, member: FloatArray, share: FloatArray, drawn: NDArray[np.float64]) -> FloatArray:
-    """AUC of each draw, ``(replicates,)``; NaN where a stratum or a class was not drawn."""
-    totals = drawn @ member  # (replicates, S)
-    complete = (totals > 0).all(axis=1)
-    factors = (share / np.where(totals > 0, totals, 1.0)) @ member.T
-    values = weighted_auc(sample.labels, sample.probabilities, drawn * factors)
-    return np.where(complete, values, np.nan)

@@ -15,17 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.audit.differences import (
-    Arm,
-    Difference,
-    auc_arm,
-    difference_of_arms,
-    mean_arm,
-    paired_mean,
-    paired_proportion,
-    proportion_arm,
-    without_gaps,
-)
+from pipeline.audit.arms import Arm, auc_arm, mean_arm, proportion_arm, without_gaps
+from pipeline.audit.differences import Difference, difference_of_arms, paired_mean, paired_proportion
 from pipeline.audit.multiplicity import holm
 from pipeline.audit.statistics import Estimate, FloatArray, IntArray
 from pipeline.tracking.predictions import PredictionsError, classes_of, group_names, labels_of, probabilities_of

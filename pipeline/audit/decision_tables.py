@@ -118,7 +118,11 @@ def mix_table(audit: Audit, column: str) -> Table:
 def cases_table(audit: Audit) -> Table:
     """Cases that are read worst, with their pictures where there are some."""
     columns = [Column("Group", "name"), MODEL, Column("Measure"), Column("Case"), Column("Recorded"), Column("Read as")]
-    table = Table("Cases that each model reads worst in each group.", [*columns, Column("Badness", "number")])
+    caption = (
+        "Cases that each model reads worst in each group. Badness is 1 minus the probability of the recorded class, or "
+        "how far an endpoint lies on the bad side of the model's median."
+    )
+    table = Table(caption, [*columns, Column("Badness", "number")])
     for row in audit.worst_cases:
         words = audit.measure(row.measure).words
         link = quote(row.picture) if row.picture else None

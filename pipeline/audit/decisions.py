@@ -14,7 +14,6 @@ from pipeline.audit.calibration import (
 )
 from pipeline.audit.findings import ALL, CalibrationRow, CaseRow, Measure, OperatingRow, Place
 from pipeline.audit.intervals import mean_interval
-from pipeline.audit.measured import affordable
 from pipeline.audit.model_rows import NUMBER, Grouped, ModelRows, rows_by_model
 from pipeline.audit.operating_point import (
     needed_threshold,
@@ -24,7 +23,7 @@ from pipeline.audit.operating_point import (
 )
 from pipeline.audit.plan import Plan
 from pipeline.audit.recalibration import calibration_intercept, calibration_slope
-from pipeline.audit.statistics import FloatArray, Sample
+from pipeline.audit.statistics import FloatArray, Sample, affordable
 from pipeline.tracking.predictions import PredictionsError
 
 MOST_WORK = 200_000_000  # rows whose labels are redrawn: about half a minute

@@ -2,6 +2,7 @@
 
 A share or an AUC counts as a share of as many independent patients as its interval is worth; anything else as a mean
 with the standard error of its interval. A group without an interval has the precision per patient of the other side.
+Where groups are compared within patients, the interval of the difference says all.
 """
 
 from __future__ import annotations
@@ -31,6 +32,49 @@ NO_PRECISION = "the other side has no interval to go by"
 def gap_of(measure: Measure) -> float | None:
     """Gap that should be seen: the margin; five points of a share without one; None for other measures without one."""
     return measure.margin or (GAP if measure.scale == "share" else None)
+
+
+def gap_within(difference: Estimate, family: int) -> SmallestGap:
+    """Smallest gap that a contrast within patients would have shown with 80 % power: by the interval of its difference.
+
+    Args:
+        difference: group minus the same patients' others.
+        family: contrasts that Holm's procedure adjusts for.
+
+    Example:
+        >>> round(gap_within(Estimate(20, 20, 0.0, -0.1, 0.1, "MOVER, correlated"), 1).gap, 3)
+        0.143
+    """
+    if not difference.estimable:
+        return SmallestGap(reason=difference.reason)
+    return smallest_gap_from_errors(_error(difference), 0.0, Design(family=max(1, family)))
+
+
+def patients_within(measure: Measure, difference: Estimate, family: int) -> PatientsNeeded | None:
+    """Patients in both the group and others that the gap of the plan would take.
+
+    Args:
+        measure: what is measured; its gap is that of :func:`gap_of`.
+        difference: group minus the same patients' others.
+        family: contrasts that Holm's procedure adjusts for.
+
+    Returns:
+        Patients; None for a measure without such a gap.
+    """
+    gap = gap_of(measure)
+    if gap is None:
+        return None
+    if not difference.estimable:
+        return PatientsNeeded(reason=difference.reason)
+    error = mean_error(_error(difference) * math.sqrt(difference.n_patients))
+    return patients_needed(
+        error,
+        0.0,
+        gap,
+        patients=difference.n_patients,
+        other_patients=math.inf,
+        design=Design(family=max(1, family)),
+    )
 
 
 def gap_seen(measure: Measure, group: Estimate, other: Estimate, family: int) -> SmallestGap:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr, stdtr, stdtrit
 
-from pipeline.audit.delong import areas
-from pipeline.audit.intervals import auc_interval, mean_interval, proportion_interval
+from pipeline.audit.arms import Arm, mean_influence, rows_per_patient
+from pipeline.audit.intervals import mean_interval
 from pipeline.audit.statistics import TOO_FEW, Estimate, FloatArray, IntArray, Z
 
 UPPER = 0.975  # quantile of a two-sided 95 % interval
@@ -37,19 +37,11 @@ class Difference:
     estimate: Estimate
     p_above: Callable[[float], float] = lambda _: math.nan
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One of two samples.
-
-    Args:
-        estimate: value and 95 % interval of the sample alone.
-        influence: ``(P,)``, what each patient, by its code, adds to the error of the value; 0 for those not in the
-            sample. Sums of squares are variances, sums of products covariances.
-    """
-
-    estimate: Estimate
-    influence: FloatArray
+    @property
+    def p_two_sided(self) -> float:
+        """P value of no difference; below 0.05 if, and only if, 0 lies outside the interval. NaN without one."""
+        above = self.p_above(0.0)
+        return 2 * min(above, 1 - above)
 
 
 def paired_proportion(difference: FloatArray, patients: IntArray, *, min_patients: int) -> Difference:
@@ -123,7 +115,7 @@ def effective_size(values: FloatArray, patients: IntArray) -> float:
 
     Source: Korn & Graubard 1998, Survey Methodology 24:193.
     """
-    counts = _rows_per_patient(patients)
+    counts = rows_per_patient(patients)
     n, total = len(values), len(counts)
     largest = float(np.sum(counts**2)) / n
     independent, clustered = float(np.var(values, ddof=1)) / n, _variance(mean_influence(values, patients))
@@ -146,26 +138,8 @@ def paired_mean(difference: FloatArray, patients: IntArray, *, min_patients: int
     found = mean_interval(difference, patients, min_patients=min_patients)
     if not found.estimable:
         return Difference(found)
-    freedom = found.n_rows**2 / float(np.sum(_rows_per_patient(patients) ** 2)) - 1
+    freedom = found.n_rows**2 / float(np.sum(rows_per_patient(patients) ** 2)) - 1
     return Difference(found, _p_from_interval(found, max(freedom, 1.0)))
-
-
-def proportion_arm(right: FloatArray, patients: IntArray, *, min_patients: int) -> Arm:
-    """Share of right answers (1; wrong 0) in one sample, both ``(n,)``; codes of other samples' patients leave gaps."""
-    found = proportion_interval(right, without_gaps(patients), min_patients=min_patients)
-    return Arm(found, mean_influence(right, patients))
-
-
-def mean_arm(values: FloatArray, patients: IntArray, *, min_patients: int) -> Arm:
-    """Mean of one sample; arguments as in :func:`proportion_arm`."""
-    found = mean_interval(values, without_gaps(patients), min_patients=min_patients)
-    return Arm(found, mean_influence(values, patients))
-
-
-def auc_arm(labels: IntArray, probabilities: FloatArray, patients: IntArray, *, min_patients: int) -> Arm:
-    """Area under the ROC curve of one sample, of labels ``(n,)`` and probabilities ``(n, C)``."""
-    found = auc_interval(labels, probabilities, without_gaps(patients), min_patients=min_patients)
-    return Arm(found, areas(labels, [probabilities], patients).influence[:, 0])
 
 
 def difference_of_arms(first: Arm, second: Arm, *, n_patients: int, n_rows: int) -> Difference:
@@ -187,9 +161,9 @@ def difference_of_arms(first: Arm, second: Arm, *, n_patients: int, n_rows: int)
     """
     a, b = first.estimate, second.estimate
     plain = Estimate(n_patients, n_rows, a.value - b.value)
-    for arm in (a, b):
-        if not arm.estimable:
-            return Difference(replace(plain, reason=arm.reason))
+    missing = a.reason or (f"other side: {b.reason}" if b.reason else None)
+    if missing:
+        return Difference(replace(plain, reason=missing))
     together = _correlation(first.influence, second.influence)
     if math.isclose(together, 1, abs_tol=TINY) and math.isclose(plain.value, 0, abs_tol=TINY):
         return Difference(replace(plain, reason=NEVER_DIFFER))
@@ -197,30 +171,6 @@ def difference_of_arms(first: Arm, second: Arm, *, n_patients: int, n_rows: int)
     high = plain.value + _added(a.high - a.value, b.value - b.low, together)
     found = _with(plain, low, high, "MOVER" if abs(together) < TINY else "MOVER, correlated")
     return Difference(found, _p_from_interval(found))
-
-
-def without_gaps(patients: IntArray) -> IntArray:
-    """Codes ``0 … P - 1`` in place of some of the codes of more patients."""
-    return np.unique(patients, return_inverse=True)[1].astype(np.int64)
-
-
-def mean_influence(values: FloatArray, patients: IntArray) -> FloatArray:
-    r"""What each patient adds to the error of a mean over rows; the sum of squares is the variance of the mean.
-
-    .. math:: u_k = \sqrt{\tfrac{P}{P-1}} \, \frac1n \sum_{i \in k} (x_i - \bar x)
-
-    Args:
-        values: ``(n,)``.
-        patients: ``(n,)``, codes, of P patients; gaps are allowed.
-
-    Returns:
-        One value per code; 0 for codes without a row, and for a patient alone.
-    """
-    total = len(_rows_per_patient(patients))
-    if total < 2:
-        return np.zeros(int(patients.max(initial=-1)) + 1)
-    error = (values - np.mean(values)) / len(values)
-    return np.asarray(np.bincount(patients, error) * math.sqrt(total / (total - 1)))
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
@@ -237,7 +187,7 @@ def _variance(influence: FloatArray) -> float:
 
 def _plain(values: FloatArray, patients: IntArray, min_patients: int) -> Estimate:
     """Value and counts without an interval; with a reason where none would be honest."""
-    total = len(_rows_per_patient(patients))
+    total = len(rows_per_patient(patients))
     if not total:
         return Estimate(0, 0, reason="no patients")
     return Estimate(total, len(values), float(np.mean(values)), reason=TOO_FEW if total < min_patients else None)
@@ -245,11 +195,6 @@ def _plain(values: FloatArray, patients: IntArray, min_patients: int) -> Estimat
 
 def _with(plain: Estimate, low: float, high: float, method: str) -> Estimate:
     return replace(plain, low=float(low), high=float(high), interval=method, reason=None)
-
-
-def _rows_per_patient(patients: IntArray) -> FloatArray:
-    counts = np.bincount(patients) if len(patients) else np.zeros(0, dtype=np.int64)
-    return counts[counts > 0].astype(np.float64)
 
 
 def _added(one: float, other: float, together: float) -> float:

@@ -14,6 +14,7 @@ from pipeline.audit.calibration import CalibrationError, ReliabilityBin
 from pipeline.audit.case_mix import MixRow, Standardised
 from pipeline.audit.comparison import Comparison
 from pipeline.audit.contrasts import Contrast
+from pipeline.audit.design import Design
 from pipeline.audit.operating_point import OperatingPoint
 from pipeline.audit.plan import Plan
 from pipeline.audit.power import PatientsNeeded, SmallestGap
@@ -235,6 +236,10 @@ class Audit:
                 yield from _parts(lowest.model, lowest.measure, ("worst", lowest.column), lowest.interval)
         for found in self.effects:
             yield found.model, (f"{found.measure}_effect_p", found.column), found.effect.p
+
+    def designs(self, column: str) -> tuple[Design, ...]:
+        """How the groups of a column were compared, by any measure: between patients, within them, or both."""
+        return tuple(sorted({row.effect.design for row in self.effects if row.column == column}))
 
     @property
     def columns(self) -> Sequence[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,15 +11,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.audit.arms import Arm, shared_error
 from pipeline.audit.case_mix import Standardised, common_mix, standardised_mean
-from pipeline.audit.contrasts import REST, Pair, contrasts, sides
-from pipeline.audit.detectable import gap_seen, patients_for
+from pipeline.audit.contrasts import REST, Contrast, Pair, contrasts, sides
+from pipeline.audit.design import BETWEEN, WITHIN, Design, choose_design
+from pipeline.audit.detectable import gap_seen, gap_within, patients_for, patients_within
 from pipeline.audit.findings import ContrastRow, EffectRow, Measure, MetricRow, WorstRow
 from pipeline.audit.layout import columns_of
-from pipeline.audit.measured import Measured, MeasuredMean
+from pipeline.audit.measured import Mask, Measured, MeasuredMean
 from pipeline.audit.model_rows import Column, Grouped
 from pipeline.audit.plan import Plan
-from pipeline.audit.statistics import Estimate, FloatArray, worst_group
+from pipeline.audit.power import PatientsNeeded, SmallestGap
+from pipeline.audit.resampling import Pools, pools
+from pipeline.audit.statistics import Estimate, FloatArray, IntArray, worst_group
 from pipeline.audit.worst import fresh_half, shrink, worst_interval
 from pipeline.tracking.predictions import group_names
 
@@ -92,10 +96,30 @@ class GroupFindings:
         return self.grouped.rows.measured(self.measure)
 
     @cached_property
+    def arms(self) -> dict[str, Arm]:
+        """Group -> value and interval, and what each patient adds to its error."""
+        return {group: self._arm(inside) for group, inside in self.grouped.inside.items()}
+
+    @property
     def estimates(self) -> dict[str, Estimate]:
         """Group -> value and interval, or the reason for none."""
-        least = self.plan.min_patients
-        return {g: self.measured.estimate(inside, min_patients=least) for g, inside in self.grouped.inside.items()}
+        return {group: arm.estimate for group, arm in self.arms.items()}
+
+    def _arm(self, inside: Mask) -> Arm:
+        return self.measured.arm(inside, min_patients=self.plan.min_patients)
+
+    @cached_property
+    def strata(self) -> IntArray | None:
+        """Classes ``(n,)`` that the test of any difference keeps apart; None if groups are made of them."""
+        rows = self.grouped.rows
+        return rows.sample.labels if rows.classes and not self.grouped.column.has_labels else None
+
+    @cached_property
+    def design(self) -> Design:
+        """Whether the groups are compared between patients or within them."""
+        rows = self.measured.present
+        strata = None if self.strata is None else self.strata[rows]
+        return choose_design(self.measured.patients[rows], self.grouped.names[rows], strata)
 
     def generator(self, group: str, purpose: str) -> np.random.Generator:
         """See :func:`generator`."""
@@ -121,53 +145,63 @@ class GroupFindings:
     def effect(self) -> EffectRow:
         """Whether any group differs; within classes, unless the groups are made of them."""
         rows, column = self.grouped.rows, self.grouped.column
-        strata = rows.sample.labels if rows.classes and not column.has_labels else None
         found = self.measured.effect(
-            self.grouped.names, strata, permutations=self.plan.replicates, rng=self.generator("", "effect")
+            self.grouped.names,
+            self.strata,
+            design=self.design,
+            permutations=self.plan.replicates,
+            rng=self.generator("", "effect"),
         )
         return EffectRow(rows.model, column.name, self.measure.name, found)
 
     def contrast_rows(self) -> Iterator[ContrastRow]:
         """Every group against the rest, or against the reference group, and what that could have shown."""
-        column, least = self.grouped.column.name, self.plan.min_patients
+        column = self.grouped.column.name
         reference = self.plan.reference_group.get(column)
-        pairs = {
-            group: (self.measured.estimate(one, min_patients=least), self.measured.estimate(other, min_patients=least))
-            for group, (one, other) in self._sides(reference).items()
-        }
-        found = contrasts(pairs, against=reference or REST, p_values=self._p_values(reference, pairs))
+        arms = {group: self._pair(*pair) for group, pair in self._sides(reference).items()}
+        differences = {group: self.measured.difference(*pair) for group, pair in arms.items()}
+        p_values = self._p_values(reference, {g for g, found in differences.items() if found.estimate.estimable})
+        found = contrasts(differences, against=reference or REST, p_values=p_values, design=self.design)
+        largest = max((contrast.family for contrast in found), default=1)
         for contrast in found:
-            one, other = pairs[contrast.group]
-            family = max(contrast.family, max((c.family for c in found), default=1))
-            yield ContrastRow(
-                self.grouped.rows.model,
-                column,
-                self.measure.name,
-                contrast,
-                gap_seen(self.measure, one, other, family),
-                patients_for(self.measure, one, other, family),
-            )
+            gap, needed = self._could_show(contrast, *arms[contrast.group], max(largest, 1))
+            yield ContrastRow(self.grouped.rows.model, column, self.measure.name, contrast, gap, needed)
+
+    def _pair(self, one: Mask, other: Mask) -> tuple[Arm, Arm]:
+        if self.design == BETWEEN:
+            return self._arm(one), self._arm(other)
+        return self.measured.paired_arms(one, other, self.grouped.names, min_patients=self.plan.min_patients)
+
+    def _could_show(
+        self, contrast: Contrast, one: Arm, other: Arm, family: int
+    ) -> tuple[SmallestGap, PatientsNeeded | None]:
+        measure = self.measure
+        if self.design == WITHIN:
+            return gap_within(contrast.difference, family), patients_within(measure, contrast.difference, family)
+        pair = one.estimate, other.estimate
+        return gap_seen(measure, *pair, family), patients_for(measure, *pair, family)
 
     def _sides(self, reference: str | None) -> dict[str, Pair]:
         """Rows of every group and of the other side; groups without a row are there as well."""
         names, inside = self.grouped.names, self.grouped.inside
         known = reference is None or bool(inside[reference].any())
-        found = sides(names, self.grouped.rows.patients, reference) if known and len(names) else {}
+        found = sides(names, self.grouped.rows.patients, reference, self.design) if known and len(names) else {}
         return {
             group: found.get(group, (mask, ~mask if reference is None else inside[reference]))
             for group, mask in inside.items()
             if group != reference
         }
 
-    def _p_values(
-        self, reference: str | None, pairs: Mapping[str, tuple[Estimate, Estimate]]
-    ) -> dict[str, float] | None:
+    def _p_values(self, reference: str | None, usable: Set[str]) -> dict[str, float] | None:
         """P values of the groups whose difference has an interval; others would only enlarge the family."""
-        usable = {group for group, (one, other) in pairs.items() if one.estimable and other.estimable}
         if not usable:
             return {}
         found = self.measured.p_values(
-            self.grouped.names, reference, permutations=self.plan.replicates, rng=self.generator("", "contrasts")
+            self.grouped.names,
+            reference,
+            design=self.design,
+            permutations=self.plan.replicates,
+            rng=self.generator("", "contrasts"),
         )
         return None if found is None else {group: p for group, p in found.items() if group in usable}
 
@@ -175,25 +209,29 @@ class GroupFindings:
         """The worst group: how settled, within what bounds, in fresh patients, and drawn towards the others."""
         usable = {group: found for group, found in self.estimates.items() if found.estimable}
         higher, scale = self.measure.better == "higher", self.measure.scale
-        draws = {group: self._draws(group) for group in usable} if len(usable) > 1 else {}
-        split = {group: self._halves(group) for group in usable} if len(usable) > 1 else {}
-        first, second = ({group: pair[side] for group, pair in split.items()} for side in (0, 1))
-        fresh = fresh_half(first, second, higher_is_better=higher)
+        draws, first, second = self._resampled(list(usable)) if len(usable) > 1 else ({}, {}, {})
         return WorstRow(
             self.grouped.rows.model,
             self.grouped.column.name,
             self.measure.name,
             worst_group({group: usable[group].value for group in draws}, draws, higher_is_better=higher),
             worst_interval(usable, scale=scale, higher_is_better=higher),
-            fresh,
-            shrink(usable, scale=scale),
+            fresh_half(first, second, higher_is_better=higher),
+            shrink(usable, scale=scale, shared=shared_error([self.arms[group] for group in usable])),
             tuple(group for group in self.estimates if group not in usable),
         )
 
-    def _draws(self, group: str) -> FloatArray:
-        return self.measured.draws(
-            self.grouped.inside[group], self.plan.replicates, self.generator(group, "patient bootstrap")
+    def _resampled(self, groups: Sequence[str]) -> tuple[dict[str, FloatArray], ...]:
+        """Values of the groups over draws of patients, in their first halves, and in their second ones."""
+        inside = {group: self.grouped.inside[group] for group in groups}
+        draws, halves = (self._pools(purpose) for purpose in ("patient bootstrap", "halves"))
+        width = len(self.measured.patients)
+        return (
+            self.measured.over(inside, draws.draws(self.plan.replicates, width)),
+            self.measured.over(inside, halves.halves(SPLITS, width)),
+            self.measured.over(inside, (1 - block for block in halves.halves(SPLITS, width))),
         )
 
-    def _halves(self, group: str) -> tuple[FloatArray, FloatArray]:
-        return self.measured.halves(self.grouped.inside[group], SPLITS, self.generator(group, "halves"))
+    def _pools(self, purpose: str) -> Pools:
+        rows = self.measured.present
+        return pools(self.measured.patients[rows], self.grouped.names[rows], lambda pool: self.generator(pool, purpose))

@@ -1,32 +1,29 @@
 """One 95 % interval per kind of value, for patients with one row or many.
 
 A share of right answers, a mean, an AUC: each has the interval that covered best in ``benchmarks/audit_coverage.py``.
-None of the three draws random numbers, so none needs a seed. Any other value has the patient bootstrap. Where rows
-vary too little for an interval, or there are too few patients, the estimate says why and has none.
+None of the three draws random numbers, so none needs a seed. Any other value has the patient bootstrap,
+:mod:`pipeline.audit.bootstrap`. Where rows vary too little for an interval, or there are too few patients, the estimate
+says why and has none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.delong import Areas, areas
 from pipeline.audit.statistics import (
-    BLOCK_SIZE,
     TOO_FEW,
     Estimate,
     FloatArray,
     IntArray,
     Z,
     newcombe_auc_interval,
-    patient_weights,
     wilson_interval,
 )
 
-BCA = "patient bootstrap, BCa"
 DELONG = "DeLong, logit"
 DELONG_CLUSTERED = "DeLong by patient, logit"
 HALL = "t, skewness corrected"
@@ -36,8 +33,6 @@ WILSON_CLUSTERED = "Wilson on effective patients"
 
 IMAGINARY_PATIENT = 0.1  # weight; chosen by coverage where few patients have a rare answer
 LEAST_VARIATION = 1e-9  # relative to the size of the values; below it there is rounding
-
-Statistic = Callable[[FloatArray], FloatArray]
 
 
 def proportion_interval(values: FloatArray, patients: IntArray, *, min_patients: int = 2) -> Estimate:
@@ -218,8 +213,18 @@ def auc_interval(labels: IntArray, probabilities: FloatArray, patients: IntArray
     Source: DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837; Obuchowski 1997, Biometrics 53:567; logit as in
     Pepe 2003, The Statistical Evaluation of Medical Tests, 5.2.
     """
-    found = areas(labels, [probabilities], patients)
-    size, rows, value = len(found.influence), len(labels), float(found.values[0])
+    return auc_estimate(areas(labels, [probabilities], patients), len(labels), min_patients=min_patients)
+
+
+def auc_estimate(found: Areas, rows: int, *, min_patients: int = 2) -> Estimate:
+    """Value and interval of :func:`auc_interval`, from the area of one model.
+
+    Args:
+        found: areas over patients coded without gaps.
+        rows: that they were found on.
+        min_patients: below it there is a value and no interval.
+    """
+    size, value = len(found.influence), float(found.values[0])
     if not rows or size < min_patients or found.reason:
         short = TOO_FEW if rows else "no patients"
         return Estimate(size, rows, value, reason=short if size < min_patients else found.reason)
@@ -250,111 +255,17 @@ def _auc_quantile(influence: FloatArray, rows: int) -> float:
     return math.sqrt(Z**2 * (1 - repeated) + float(t.ppf(0.975, freedom)) ** 2 * repeated)
 
 
-def bootstrap_interval(
-    statistic: Statistic, patients: IntArray, replicates: int, rng: np.random.Generator, *, min_patients: int = 2
-) -> Estimate:
-    """Any value of weighted rows, with the BCa interval of the patient bootstrap.
-
-    Args:
-        statistic: from weights ``(replicates, n)`` to values ``(replicates,)``, NaN where there is none.
-        patients: ``(n,)``, codes ``0 … P - 1``.
-        replicates: number of draws; 2,000 or more.
-        rng: source of randomness.
-        min_patients: below it there is a value and no interval.
-
-    Returns:
-        The estimate; none where draws do not vary.
-
-    Example:
-        >>> score = np.array([0.7, 0.8, 0.9, 0.6])
-        >>> mean = lambda weights: weights @ score / weights.sum(axis=1)
-        >>> bootstrap_interval(mean, np.arange(4), 2000, np.random.default_rng(0)).interval
-        'patient bootstrap, BCa'
-
-    Source: Efron 1987, Journal of the American Statistical Association 82:171.
-    """
-    rows = len(patients)
-    size = int(patients.max(initial=-1)) + 1
-    value = float(statistic(np.ones((1, rows)))[0]) if rows else math.nan
-    if size < min_patients or math.isnan(value):
-        return Estimate(size, rows, value, reason=_shortage(size, min_patients) or "not estimable from these rows")
-    draws = np.concatenate([statistic(weights) for weights in patient_weights(patients, replicates, rng)])
-    left_out = np.concatenate([statistic(weights) for weights in leave_one_out_weights(patients)])
-    low, high = bca_interval(value, draws, left_out)
-    if math.isnan(low):
-        return Estimate(size, rows, value, reason="no draw of patients differs from another")
-    return Estimate(size, rows, value, low, high, BCA)
-
-
-def leave_one_out_weights(patients: IntArray) -> Iterator[FloatArray]:
-    """Weights of the rows without one patient after the other, in blocks that fit into memory.
-
-    Args:
-        patients: ``(n,)``, codes ``0 … P - 1``.
-
-    Yields:
-        ``(block, n)``, 0 for the rows of the patient left out and 1 for all others; P rows in all.
-    """
-    total = int(patients.max()) + 1
-    block = max(1, BLOCK_SIZE // len(patients))
-    for start in range(0, total, block):
-        left_out = np.arange(start, min(start + block, total))
-        yield (patients[None, :] != left_out[:, None]).astype(np.float64)
-
-
-def bca_interval(value: float, draws: FloatArray, jackknife: FloatArray) -> tuple[float, float]:
-    r"""95 % interval of a bootstrap, corrected for bias, skewness and few patients.
-
-    Percentiles are those of a t with P - 1 degrees of freedom, stretched by :math:`\sqrt{P/(P-1)}`: a bootstrap
-    of few patients varies too little.
-
-    Args:
-        value: of the sample.
-        draws: ``(replicates,)``, values of draws of patients; NaN is left out.
-        jackknife: ``(P,)``, values without one patient each; NaN is left out.
-
-    Returns:
-        Lower and upper end, both among the draws; NaN where the draws do not vary.
-
-    Source: Efron 1987, Journal of the American Statistical Association 82:171; percentiles as in Hesterberg 2015, The
-    American Statistician 69:371.
-    """
-    from scipy.stats import norm, t
-
-    drawn, left_out = draws[~np.isnan(draws)], jackknife[~np.isnan(jackknife)]
-    if len(left_out) < 2 or not _varies(drawn):
-        return math.nan, math.nan
-    share = float(np.mean(drawn < value) + np.mean(drawn == value) / 2)
-    bias = float(norm.ppf(np.clip(share, 1 / (2 * len(drawn)), 1 - 1 / (2 * len(drawn)))))
-    size = len(left_out)
-    quantile = float(t.ppf(0.975, size - 1)) * math.sqrt(size / (size - 1))
-    shifted = bias + np.array([-quantile, quantile])
-    levels = norm.cdf(bias + shifted / (1 - _acceleration(left_out) * shifted))
-    low, high = np.quantile(drawn, levels)
-    return float(low), float(high)
-
-
-def _acceleration(jackknife: FloatArray) -> float:
-    pull = jackknife.mean() - jackknife
-    spread = float(np.sum(pull**2))
-    return float(np.sum((pull / math.sqrt(spread)) ** 3)) / 6 if spread > 0 else 0.0
-
-
-def _varies(values: FloatArray) -> bool:
-    """Whether values differ by more than rounding."""
-    return bool(values.size) and float(np.ptp(values)) > LEAST_VARIATION * float(np.max(np.abs(values)))
-
-
 def _without_interval(values: FloatArray, patients: IntArray, min_patients: int) -> Estimate:
     """Counts and mean of the rows, and why there can be no interval where there can be none."""
     size, rows = int(patients.max(initial=-1)) + 1, len(values)
     missing: NDArray[np.bool_] = np.isnan(values)
     value = float(np.mean(values)) if rows else math.nan
-    reason = _shortage(size, min_patients) or ("a value is missing" if missing.any() else None)
+    reason = shortage(size, min_patients) or ("a value is missing" if missing.any() else None)
     return Estimate(size, rows, value, reason=reason)
 
 
-def _shortage(size: int, min_patients: int) -> str | None:
+def shortage(size: int, min_patients: int) -> str | None:
+    """Why so few patients have no interval; None if they can have one."""
     if not size:
         return "no patients"
     return TOO_FEW if size < max(min_patients, 2) else None

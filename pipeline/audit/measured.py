@@ -1,34 +1,28 @@
-"""What is measured of a model, under one face: a mean over rows (accuracy, endpoints) and the area under the ROC curve.
+"""What is measured of a model, under one face: a mean over rows here, the AUC in :mod:`pipeline.audit.measured_auc`.
 
-Both give an estimate per group, draws and halves of its patients, a test of any difference and p values of contrasts.
-Permuting ranks every row again and again; where a table is so large that this would take hours, fewer permutations
-are drawn, and contrasts take their p values from the intervals.
+Both give an arm per group (value, interval, what each patient adds to its error), values over draws of patients, a test
+of any difference and p values of contrasts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.contrasts import auc_p_values, mean_p_values
+from pipeline.audit.arms import Arm, mean_arm, proportion_arm, without_gaps
+from pipeline.audit.contrast_tests import mean_p_values
+from pipeline.audit.design import Design
+from pipeline.audit.differences import NEVER_DIFFER, Difference, difference_of_arms, paired_proportion
 from pipeline.audit.findings import Measure
-from pipeline.audit.intervals import auc_interval, mean_interval, proportion_interval
-from pipeline.audit.plan import Plan
-from pipeline.audit.scanner_effect import AUC_PERMUTATIONS, ScannerEffect, scanner_effect, scanner_effect_auc
-from pipeline.audit.statistics import BLOCK_SIZE, Estimate, FloatArray, IntArray, Sample, Statistic, bootstrap
-from pipeline.audit.worst import halves
-from pipeline.tracking.group_metrics import weighted_auc_of
+from pipeline.audit.scanner_effect import ScannerEffect, scanner_effect
+from pipeline.audit.statistics import FloatArray, IntArray, Sample
 
 Mask = NDArray[np.bool_]
 Names = NDArray[np.str_]
-
-WORDS = {"accuracy": "Accuracy", "auc": "AUC"}
-SHORT = 2  # letters of a word that is an abbreviation: EF, LV
-MOST_WORK = 300_000_000  # rows ranked by a test: about a minute
-LEAST_DRAWS = 99
 
 
 class Measured(Protocol):
@@ -38,22 +32,39 @@ class Measured(Protocol):
     def measure(self) -> Measure:
         """What is measured."""
 
-    def estimate(self, inside: Mask, *, min_patients: int) -> Estimate:
-        """Value and interval of the rows inside ``(n,)``."""
+    @property
+    def patients(self) -> IntArray:
+        """``(n,)``, codes; gaps are allowed."""
 
-    def draws(self, inside: Mask, replicates: int, rng: np.random.Generator) -> FloatArray:
-        """Values ``(replicates,)`` over draws of the patients inside."""
+    @property
+    def present(self) -> Mask:
+        """``(n,)``, rows with a value."""
 
-    def halves(self, inside: Mask, splits: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Values ``(splits,)`` of random halves of the patients inside, and of the other halves."""
+    def arm(self, inside: Mask, *, min_patients: int) -> Arm:
+        """Value and interval of the rows inside ``(n,)``, and what each patient, by code, adds to its error."""
+
+    def paired_arms(self, one: Mask, other: Mask, groups: Names, *, min_patients: int) -> tuple[Arm, Arm]:
+        """Arms of the rows on two sides, of the same patients, who are in several ``groups`` on the other side."""
+
+    def difference(self, one: Arm, other: Arm) -> Difference:
+        """One arm minus the other; counts are those of the first."""
+
+    def over(self, groups: Mapping[str, Mask], weights: Iterable[FloatArray]) -> dict[str, FloatArray]:
+        """Value of every group for weights of patients, blocks ``(block, P)`` by code; NaN where there is none."""
 
     def effect(
-        self, groups: Names, strata: IntArray | None, *, permutations: int, rng: np.random.Generator
+        self,
+        groups: Names,
+        strata: IntArray | None,
+        *,
+        design: Design,
+        permutations: int,
+        rng: np.random.Generator,
     ) -> ScannerEffect:
         """Whether any of the groups ``(n,)`` differs."""
 
     def p_values(
-        self, groups: Names, reference: str | None, *, permutations: int, rng: np.random.Generator
+        self, groups: Names, reference: str | None, *, design: Design, permutations: int, rng: np.random.Generator
     ) -> dict[str, float] | None:
         """P value of each group against the rest or the reference; None takes them from the intervals."""
 
@@ -72,173 +83,89 @@ class MeasuredMean:
     values: FloatArray
     patients: IntArray
 
-    def estimate(self, inside: Mask, *, min_patients: int) -> Estimate:
+    @property
+    def present(self) -> Mask:
         """See :class:`Measured`."""
-        values, patients = self.inside(inside)
-        interval = proportion_interval if self.measure.scale == "share" else mean_interval
-        return interval(values, patients, min_patients=min_patients)
+        return ~np.isnan(self.values)
 
-    def inside(self, inside: Mask) -> tuple[FloatArray, IntArray]:
-        """Values of the rows inside that have one, and their patients coded without gaps."""
-        rows = inside & ~np.isnan(self.values)
-        return self.values[rows], _coded(self.patients[rows])
-
-    def draws(self, inside: Mask, replicates: int, rng: np.random.Generator) -> FloatArray:
+    def arm(self, inside: Mask, *, min_patients: int) -> Arm:
         """See :class:`Measured`."""
-        statistic, patients = self._of_patients(inside)
-        return bootstrap(statistic, patients, replicates, rng)
+        rows = inside & self.present
+        describe = proportion_arm if self.measure.scale == "share" else mean_arm
+        return describe(self.values[rows], self.patients[rows], min_patients=min_patients)
 
-    def halves(self, inside: Mask, splits: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def paired_arms(
+        self,
+        one: Mask,
+        other: Mask,
+        groups: Names,  # noqa: ARG002
+        *,
+        min_patients: int,
+    ) -> tuple[Arm, Arm]:
         """See :class:`Measured`."""
-        return _halves(*self._of_patients(inside), splits, rng)
+        return self.arm(one, min_patients=min_patients), self.arm(other, min_patients=min_patients)
 
-    def _of_patients(self, inside: Mask) -> tuple[Statistic, IntArray]:
-        """Mean over rows from the weights of patients: each has its sum and its number of rows."""
-        values, patients = self.inside(inside)
-        sums, sizes = np.bincount(patients, values), np.bincount(patients).astype(np.float64)
+    def difference(self, one: Arm, other: Arm) -> Difference:
+        """See :class:`Measured`. Shares that never differ in the same patients have the interval of a share of none."""
+        found = counted_difference(one, other)
+        patients = found.estimate.n_patients
+        if found.estimate.reason != NEVER_DIFFER or self.measure.scale != "share":
+            return found
+        never = paired_proportion(np.zeros(patients), np.arange(patients), min_patients=2)
+        return replace(never, estimate=replace(never.estimate, n_rows=found.estimate.n_rows))
 
-        def mean(weights: FloatArray) -> FloatArray:
-            rows = weights @ sizes
-            return np.where(rows > 0, weights @ sums / np.where(rows > 0, rows, 1.0), np.nan)
-
-        return mean, np.arange(len(sums))
-
-    def effect(
-        self, groups: Names, strata: IntArray | None, *, permutations: int, rng: np.random.Generator
-    ) -> ScannerEffect:
+    def over(self, groups: Mapping[str, Mask], weights: Iterable[FloatArray]) -> dict[str, FloatArray]:
         """See :class:`Measured`."""
-        return scanner_effect(self.values, self.patients, groups, rng=rng, strata=strata, permutations=permutations)
+        parts = self._sums(groups)
+        blocks = [np.stack([block @ part for part in parts]) for block in weights]
+        sums, sizes = np.concatenate(blocks, axis=1)
+        means = np.where(sizes > 0, sums / np.where(sizes > 0, sizes, 1.0), np.nan)
+        return dict(zip(groups, means.T, strict=True))
 
-    def p_values(
-        self, groups: Names, reference: str | None, *, permutations: int, rng: np.random.Generator
-    ) -> dict[str, float]:
-        """See :class:`Measured`; never None."""
-        return mean_p_values(
-            self.values, self.patients, groups, rng=rng, reference=reference, permutations=permutations
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class MeasuredAuc:
-    """Area under the ROC curve.
-
-    Args:
-        measure: what is measured.
-        sample: rows of the model; patients may be coded with gaps.
-    """
-
-    measure: Measure
-    sample: Sample
-
-    def estimate(self, inside: Mask, *, min_patients: int) -> Estimate:
-        """See :class:`Measured`."""
-        part = take(self.sample, inside)
-        return auc_interval(part.labels, part.probabilities, part.patients, min_patients=min_patients)
-
-    def draws(self, inside: Mask, replicates: int, rng: np.random.Generator) -> FloatArray:
-        """See :class:`Measured`."""
-        part = take(self.sample, inside)
-        return bootstrap(weighted_auc_of(part.labels, part.probabilities), part.patients, replicates, rng)
-
-    def halves(self, inside: Mask, splits: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """See :class:`Measured`."""
-        part = take(self.sample, inside)
-        return _halves(weighted_auc_of(part.labels, part.probabilities), part.patients, splits, rng)
+    def _sums(self, groups: Mapping[str, Mask]) -> tuple[FloatArray, FloatArray]:
+        """Sum of values and number of rows of each patient in each group, ``(P, G)``."""
+        total = int(self.patients[self.present].max(initial=-1)) + 1
+        sums, sizes = np.zeros((2, total, len(groups)))
+        for position, inside in enumerate(groups.values()):
+            rows = inside & self.present
+            sums[:, position] = np.bincount(self.patients[rows], self.values[rows], minlength=total)
+            sizes[:, position] = np.bincount(self.patients[rows], minlength=total)
+        return sums, sizes
 
     def effect(
         self,
         groups: Names,
-        strata: IntArray | None,  # noqa: ARG002
+        strata: IntArray | None,
         *,
+        design: Design,
         permutations: int,
         rng: np.random.Generator,
     ) -> ScannerEffect:
-        """See :class:`Measured`; the strata are always the labels."""
-        work = self._work * len(np.unique(groups))
-        count = affordable(min(permutations, AUC_PERMUTATIONS), work)
-        return scanner_effect_auc(self.sample, groups, rng=rng, permutations=count)
+        """See :class:`Measured`."""
+        return scanner_effect(
+            self.values, self.patients, groups, rng=rng, strata=strata, permutations=permutations, design=design
+        )
 
     def p_values(
-        self, groups: Names, reference: str | None, *, permutations: int, rng: np.random.Generator
-    ) -> dict[str, float] | None:
-        """See :class:`Measured`."""
-        count = min(permutations, AUC_PERMUTATIONS)
-        if affordable(count, 2 * self._work * len(np.unique(groups))) < count:
-            return None
-        return auc_p_values(self.sample, groups, rng=rng, reference=reference, permutations=count)
+        self, groups: Names, reference: str | None, *, design: Design, permutations: int, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """See :class:`Measured`; never None."""
+        return mean_p_values(
+            self.values,
+            self.patients,
+            groups,
+            rng=rng,
+            reference=reference,
+            permutations=permutations,
+            design=design,
+        )
 
-    @property
-    def _work(self) -> int:
-        """Rows that one permutation ranks."""
-        classes = self.sample.probabilities.shape[1]
-        return len(self.sample.labels) * (1 if classes == 2 else classes)
 
-
-def affordable(count: int, rows: int, work: int = MOST_WORK) -> int:
-    """Draws that are made of the ones asked for, when each looks at so many rows.
-
-    Args:
-        count: asked for.
-        rows: of one draw.
-        work: rows of all draws.
-
-    Returns:
-        ``count``, or fewer in a large table, but at least 99 of them.
-
-    Example:
-        >>> affordable(1999, 10_000), affordable(1999, 1_000_000)
-        (1999, 300)
-    """
-    return min(count, max(LEAST_DRAWS, work // max(rows, 1)))
+def counted_difference(one: Arm, other: Arm) -> Difference:
+    """One arm minus the other, with the counts of the first."""
+    return difference_of_arms(one, other, n_patients=one.estimate.n_patients, n_rows=one.estimate.n_rows)
 
 
 def take(sample: Sample, inside: Mask) -> Sample:
     """Rows inside ``(n,)``, their patients coded without gaps."""
-    return Sample(sample.labels[inside], sample.probabilities[inside], _coded(sample.patients[inside]))
-
-
-def _coded(patients: IntArray) -> IntArray:
-    return np.unique(patients, return_inverse=True)[1].astype(np.int64)
-
-
-def _halves(
-    statistic: Statistic, patients: IntArray, splits: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    if not len(patients):
-        return np.full(splits, np.nan), np.full(splits, np.nan)
-    block = max(1, BLOCK_SIZE // len(patients))
-    first, second = [], []
-    for start in range(0, splits, block):
-        weights = halves(patients, min(block, splits - start), rng)
-        first.append(statistic(weights))
-        second.append(statistic(1 - weights))
-    return np.concatenate(first), np.concatenate(second)
-
-
-def measures_of(plan: Plan) -> tuple[Measure, ...]:
-    """Everything that a plan measures: metrics, then endpoints.
-
-    Example:
-        >>> from pipeline.audit.plan import Endpoint
-        >>> plan = Plan(group_by=("vendor",), metrics=("auc",), endpoints={"hd95_mm": Endpoint("lower", "mm")})
-        >>> [(found.name, found.words, found.better, found.scale) for found in measures_of(plan)]
-        [('auc', 'AUC', 'higher', 'share'), ('hd95_mm', 'HD95', 'lower', 'plain')]
-    """
-    metrics = [Measure(metric, WORDS[metric], margin=plan.margin) for metric in plan.metrics]
-    endpoints = [
-        Measure(name, endpoint_words(name, endpoint.unit), endpoint.unit, endpoint.better, "plain", endpoint.margin)
-        for name, endpoint in plan.endpoints.items()
-    ]
-    return (*metrics, *endpoints)
-
-
-def endpoint_words(name: str, unit: str = "") -> str:
-    """A column's name as a heading, without its unit.
-
-    Example:
-        >>> endpoint_words("hd95_mm", "mm"), endpoint_words("ef_error"), endpoint_words("dice_LV")
-        ('HD95', 'EF error', 'Dice LV')
-    """
-    words = name.removesuffix(f"_{unit}").replace("_", " ").split() or [name]
-    words = [word.upper() if len(word) <= SHORT or word[-1].isdigit() else word for word in words]
-    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+    return Sample(sample.labels[inside], sample.probabilities[inside], without_gaps(sample.patients[inside]))

@@ -15,7 +15,8 @@ import pandas as pd
 
 from pipeline.audit.findings import ALL, Measure, Place
 from pipeline.audit.layout import columns_of, nearest
-from pipeline.audit.measured import Mask, Measured, MeasuredAuc, MeasuredMean, Names, take
+from pipeline.audit.measured import Mask, Measured, MeasuredMean, Names, take
+from pipeline.audit.measured_auc import MeasuredAuc
 from pipeline.audit.plan import Plan
 from pipeline.audit.statistics import FloatArray, IntArray, Sample
 from pipeline.tracking.predictions import (

@@ -15,10 +15,12 @@ from markupsafe import Markup
 
 from pipeline.audit.calibration import BINS
 from pipeline.audit.decision_tables import calibration_table, cases_table, mix_table, operating_table
+from pipeline.audit.design import BETWEEN, WITHIN
 from pipeline.audit.figures import DARK, LIGHT, MARKERS, colour
 from pipeline.audit.findings import ALL, Audit, Measure
 from pipeline.audit.forest_plot import Key, Panel, axis_ends, forest_plot
 from pipeline.audit.html_table import Cell, Table
+from pipeline.audit.layout import columns_of
 from pipeline.audit.plan import SHOWN_DIGITS
 from pipeline.audit.plan_file import as_yaml
 from pipeline.audit.records import versions
@@ -88,10 +90,24 @@ def render(audit: Audit, *, title: str | None = None, note: str | None = None) -
         versions=versions(),
         bins=BINS,
         positive=positive_class(audit),
+        **_designs(audit),
         script=Markup(script),  # noqa: S704 - ours
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return page
+
+
+def _designs(audit: Audit) -> dict[str, Any]:
+    """How groups were compared, for the methods."""
+    used = {design for column in audit.columns for design in audit.designs(column)}
+    of_classes = ["label" in columns_of([column]) for column in audit.columns]
+    apart = bool(audit.classes) and not all(of_classes)
+    return {
+        "between": BETWEEN in used,
+        "within": WITHIN in used,
+        "shared": WITHIN in used or any(row.effect.in_several for row in audit.effects),
+        "within_classes": ", within their classes" + " where these make no groups" * any(of_classes) if apart else "",
+    }
 
 
 def _environment() -> jinja2.Environment:

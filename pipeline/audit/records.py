@@ -138,14 +138,15 @@ def _effect(row: EffectRow) -> Record:
     found = row.effect
     names = {"model": row.model, "column": row.column, "measure": row.measure}
     listed = {"groups": list(found.groups), "left_out": list(found.left_out)}
-    return names | vars(found) | listed | {"estimable": found.estimable}
+    said = ("n_patients", "design", "in_several", "in_one", "permutations", "p", "reason", "estimable")
+    return names | listed | {name: getattr(found, name) for name in said}
 
 
 def _contrast(row: ContrastRow) -> Record:
     found = row.contrast
     return (
         {"model": row.model, "column": row.column, "group": found.group, "measure": row.measure}
-        | {"against": found.against}
+        | {"against": found.against, "design": found.design}
         | _estimate(found.difference)
         | {"p": found.p, "test": found.test, "family": found.family, "p_holm": found.p_holm, "p_bh": found.p_bh}
         | {"smallest_gap": row.smallest_gap.gap, "smallest_gap_reason": row.smallest_gap.reason}

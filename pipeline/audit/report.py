@@ -14,6 +14,7 @@ from pipeline.audit.page import render
 from pipeline.audit.records import Record, as_json, fields
 from pipeline.files import atomic_path
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
 TABLES = {
     "groups.csv": "groups",
     "effects.csv": "effects",
@@ -52,6 +53,9 @@ def write_report(audit: Audit, folder: str | Path, *, title: str | None = None, 
 def as_csv(rows: Sequence[Record], columns: Sequence[str]) -> str:
     r"""Rows as CSV in full precision; None is an empty cell, a list is joined by semicolons.
 
+    A text that a spreadsheet would take for a formula, such as a group's name ``=1+1`` or ``-`` from somebody's table,
+    has an apostrophe before it. Numbers stay numbers, negative ones too; ``audit.json`` has every name as it is.
+
     Args:
         rows: one kind of :func:`~pipeline.audit.records.records`.
         columns: its fields, the heading even of a table without rows.
@@ -59,6 +63,10 @@ def as_csv(rows: Sequence[Record], columns: Sequence[str]) -> str:
     Example:
         >>> as_csv([{"group": "GE", "low": None, "left_out": ["UIH", "Canon"]}], ["group", "low", "left_out"])
         'group,low,left_out\nGE,,UIH; Canon\n'
+        >>> as_csv([{"group": "=1+1", "low": -0.5}], ["group", "low"])
+        "group,low\n'=1+1,-0.5\n"
+
+    Source: OWASP, CSV Injection.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -68,4 +76,5 @@ def as_csv(rows: Sequence[Record], columns: Sequence[str]) -> str:
 
 
 def _cell(value: object) -> object:
-    return "; ".join(map(str, value)) if isinstance(value, list) else value
+    shown = "; ".join(map(str, value)) if isinstance(value, list) else value
+    return f"'{shown}" if isinstance(shown, str) and shown.startswith(FORMULA) else shown

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from pipeline.audit.comparison import NONINFERIOR, NOT_ESTIMABLE, WORSE
+from pipeline.audit.contrasts import REST, Contrast
+from pipeline.audit.design import BETWEEN, WITHIN
 from pipeline.audit.detectable import gap_of
 from pipeline.audit.findings import ALL, Audit, EffectRow, Measure, MetricRow, WorstRow
 from pipeline.audit.html_table import (
@@ -25,10 +27,18 @@ from pipeline.audit.html_table import (
 from pipeline.audit.power import OTHERS_TOO_FEW, PatientsNeeded
 from pipeline.audit.statistics import Estimate
 from pipeline.audit.summary import ALPHA, NO_DIFFERENCE, names_of
-from pipeline.audit.words import Digits, in_words, percent
+from pipeline.audit.words import Digits, in_words, percent, several
 
 GROUP, MODEL, PATIENTS = Column("Group", "name"), Column("Model", "model"), Column("Patients", "count")
 Row = TypeVar("Row", EffectRow, WorstRow)
+EXCHANGED = {
+    BETWEEN: "Patients are exchanged between the groups.",
+    WITHIN: "Patients were seen in several groups: each patient's studies are exchanged among their own groups.",
+}
+SAME_PATIENTS = (
+    " The groups have the same patients: whether they differ is not to be read off intervals that overlap, but off the "
+    "comparison within patients."
+)
 VERDICT_STYLES = {NONINFERIOR: SURE, WORSE: STRIKING, NOT_ESTIMABLE: SOFT}
 
 
@@ -67,7 +77,8 @@ def group_table(audit: Audit, column: str, measure: Measure, digits: Digits) -> 
     methods = sorted({row.estimate.interval for row in rows if row.estimate.interval})
     by = f" ({'; '.join(methods)})" if methods else ""
     few = f"none below {audit.plan.min_patients} patients"
-    table = Table(f"{measure.words} by {in_words(column)}, with 95 % intervals{by}, {few}.", columns)
+    same = SAME_PATIENTS if WITHIN in audit.designs(column) else ""
+    table = Table(f"{measure.words} by {in_words(column)}, with 95 % intervals{by}, {few}.{same}", columns)
     for row in rows:
         found, place = row.estimate, row.place
         cells = [
@@ -110,15 +121,16 @@ def _standardised_cell(row: MetricRow, digits: Digits) -> Cell:
 
 def effect_table(audit: Audit, column: str) -> Table:
     """Whether a measure differs between the groups at all."""
-    columns = [Column("Measure", "name"), MODEL, PATIENTS, Column("Groups", "count"), Column("p", "number")]
+    columns = [Column("Measure", "name"), MODEL, PATIENTS, Column("Groups", "count"), Column("Compared")]
+    exchanged = " ".join(EXCHANGED[design] for design in audit.designs(column))
     caption = (
-        f"Is there any difference by {in_words(column)}? Patients are exchanged between the groups; a small p says "
-        "that chance would hardly make groups so unlike. One p value per row, not adjusted for their number."
+        f"Is there any difference by {in_words(column)}? {exchanged} A small p says that chance would hardly make "
+        "groups so unlike. One p value per row, not adjusted for their number."
     )
-    table = Table(caption, [*columns, Column("Reading")])
+    table = Table(caption, [*columns, Column("p", "number"), Column("Reading")])
     for row in _by_measure(audit, (row for row in audit.effects if row.column == column)):
         found, words = row.effect, audit.measure(row.measure).words
-        counts = [count_cell(found.n_patients), count_cell(len(found.groups))]
+        counts = [count_cell(found.n_patients), count_cell(len(found.groups)), Cell(found.design)]
         table.rows.append([Cell(words), Cell(row.model), *counts, p_cell(found.p), _effect_cell(row)])
     return table
 
@@ -134,8 +146,9 @@ def _effect_cell(row: EffectRow) -> Cell:
     if not found.estimable:
         return Cell("not tested", after=found.reason or "", style=SOFT)
     left_out = f"without {', '.join(found.left_out)}" if found.left_out else ""
-    several = f"{found.in_several} patients in several groups not counted" if found.in_several else ""
-    after = "; ".join(part for part in (left_out, several) if part)
+    elsewhere = f"{several(found.in_several, 'patient')} in several groups not counted" if found.in_several else ""
+    alone = f"{several(found.in_one, 'patient')} in one group alone not counted" if found.in_one else ""
+    after = "; ".join(part for part in (left_out, elsewhere, alone) if part)
     differs = found.p < ALPHA
     return Cell("differs between groups" if differs else NO_DIFFERENCE, after=after, style=STRIKING if differs else "")
 
@@ -154,7 +167,8 @@ def worst_table(audit: Audit, column: str, digits: Mapping[str, Digits]) -> Tabl
     ]
     caption = (
         f"The worst group by {in_words(column)}, read with care: it is the worst partly by bad luck. The interval "
-        "holds the worst true value, whichever group it is of."
+        "holds the worst true value, whichever group it is of. Then patients are halved at random, again and again: "
+        "what the group that looks worst in one half reads there and in the other half, and how often that picks it."
     )
     table = Table(caption, columns)
     for row in _by_measure(audit, (row for row in audit.worst if row.column == column)):
@@ -176,7 +190,7 @@ def worst_table(audit: Audit, column: str, digits: Mapping[str, Digits]) -> Tabl
 def contrast_table(audit: Audit, column: str, measure: Measure, digits: Digits) -> Table:
     """Every group against the rest, or the reference group, and what such a comparison could have seen."""
     rows = [row for row in audit.contrasts if (row.column, row.measure) == (column, measure.name)]
-    against = next((row.contrast.against for row in rows), "the rest")
+    against = next((_other_side(row.contrast) for row in rows), REST)
     family = max((row.contrast.family for row in rows), default=0)
     gap = gap_of(measure)
     columns = [
@@ -213,11 +227,20 @@ def contrast_table(audit: Audit, column: str, measure: Measure, digits: Digits) 
     return table
 
 
+def _other_side(contrast: Contrast) -> str:
+    """What stands on the other side, in words."""
+    if contrast.design == BETWEEN:
+        return contrast.against
+    return (
+        "the same patients' other groups" if contrast.against == REST else f"{contrast.against}, in the same patients"
+    )
+
+
 def _missing_cell(needed: PatientsNeeded | None) -> Cell:
     if needed is not None and needed.missing is not None:
         return count_cell(needed.missing)
     reason = (needed.reason if needed else None) or ""
-    return Cell("–", math.nan, "no number suffices" if reason == OTHERS_TOO_FEW else reason, SOFT)
+    return Cell("–", math.nan, "others too few" if reason == OTHERS_TOO_FEW else reason, SOFT)
 
 
 def difference_table(audit: Audit, column: str, measure: Measure, digits: Digits) -> Table:

@@ -1,7 +1,6 @@
 """What all of an audit's statistics stand on: rows of patients, estimates, score intervals, draws, the worst group.
 
-Rows of one patient (several studies, slices or visits) rise and fall together, so a bootstrap draws patients, inside
-each group.
+Rows of one patient (several studies, slices or visits) rise and fall together, so a bootstrap draws patients.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ PERCENTILES = (2.5, 97.5)
 TOO_FEW = "too few patients"
 BLOCK_SIZE = 500_000  # weights held at once: 4 MB, which caches hold
 MIN_PATIENTS_PER_CLASS = 2
+LEAST_DRAWS = 99
 
 Statistic = Callable[[FloatArray], FloatArray]  # from weights (replicates, n) to values (replicates,)
 
@@ -153,10 +153,14 @@ def patient_weights(patients: IntArray, replicates: int, rng: np.random.Generato
     total = int(patients.max()) + 1
     block = max(1, BLOCK_SIZE // len(patients))
     for start in range(0, replicates, block):
-        size = min(block, replicates - start)
-        drawn = rng.integers(total, size=(size, total)) + total * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * total).reshape(size, total)
-        yield counts[:, patients].astype(np.float64)
+        yield patient_counts(total, min(block, replicates - start), rng)[:, patients]
+
+
+def patient_counts(patients: int, draws: int, rng: np.random.Generator) -> FloatArray:
+    """How often each patient came when so many were drawn with replacement, ``(draws, patients)``."""
+    drawn = rng.integers(patients, size=(draws, patients)) + patients * np.arange(draws)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=draws * patients)
+    return counts.reshape(draws, patients).astype(np.float64)
 
 
 def bootstrap(statistic: Statistic, patients: IntArray, replicates: int, rng: np.random.Generator) -> FloatArray:
@@ -180,6 +184,24 @@ def bootstrap(statistic: Statistic, patients: IntArray, replicates: int, rng: np
     if not len(patients):
         return np.full(replicates, np.nan)
     return np.concatenate([statistic(weights) for weights in patient_weights(patients, replicates, rng)])
+
+
+def affordable(count: int, rows: int, work: int) -> int:
+    """Draws that are made of the ones asked for, when each looks at so many rows.
+
+    Args:
+        count: asked for.
+        rows: of one draw.
+        work: rows of all draws.
+
+    Returns:
+        ``count``, or fewer in a large table, but at least 99 of them.
+
+    Example:
+        >>> affordable(1999, 10_000, 300_000_000), affordable(1999, 1_000_000, 300_000_000)
+        (1999, 300)
+    """
+    return min(count, max(LEAST_DRAWS, work // max(rows, 1)))
 
 
 def worst_group(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.audit.comparison import NOT_ESTIMABLE, NOT_SHOWN, WORSE
+from pipeline.audit.design import WITHIN
 from pipeline.audit.findings import ALL, Audit, EffectRow, WorstRow
 from pipeline.audit.scanner_effect import NOTHING_TO_COMPARE
 from pipeline.audit.statistics import Estimate
@@ -75,13 +76,13 @@ def _points(audit: Audit, model: str, digits: dict[str, Digits]) -> Iterator[Poi
 
 def effect_in_words(audit: Audit, model: str, column: str) -> tuple[str, ...]:
     """Whether any measure differs between the groups of a column at all: measures with one answer together."""
-    answers: dict[str, list[EffectRow]] = {}
+    answers: dict[tuple[str, str], list[EffectRow]] = {}
     for row in audit.effects:
         if (row.model, row.column) == (model, column):
             found = row.effect
             answer = f"not tested, {found.reason}" if not found.estimable else "" if found.p < ALPHA else NO_DIFFERENCE
-            answers.setdefault(answer, []).append(row)
-    return tuple(_effects(audit, answer, rows) for answer, rows in answers.items()) or ("Not tested.",)
+            answers.setdefault((answer, found.design), []).append(row)
+    return tuple(_effects(audit, answer, rows) for (answer, _), rows in answers.items()) or ("Not tested.",)
 
 
 def _effects(audit: Audit, answer: str, rows: list[EffectRow]) -> str:
@@ -89,8 +90,9 @@ def _effects(audit: Audit, answer: str, rows: list[EffectRow]) -> str:
     if not rows[0].effect.estimable:
         return f"{words}: {answer}."
     p = ", ".join([p_words(rows[0].effect.p), *(p_value(row.effect.p) for row in rows[1:])])
-    verb = "differs" if len(rows) == 1 else "differ"
-    return f"{words}: {answer} ({p})." if answer else f"{words} {verb} between groups ({p})."
+    same = " in the same patients" if rows[0].effect.design == WITHIN else ""
+    said = f": {answer}" if answer else f" {'differs' if len(rows) == 1 else 'differ'} between groups"
+    return f"{words}{said}{same} ({p})."
 
 
 def worst_in_words(audit: Audit, model: str, column: str, digits: dict[str, Digits]) -> tuple[str, ...]:

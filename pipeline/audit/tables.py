@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pipeline.audit.design import WITHIN
 from pipeline.audit.findings import ALL, Audit
 from pipeline.audit.statistics import Estimate
 from pipeline.audit.words import WORDS, Digits, digits_of, in_words, percent
@@ -15,6 +16,8 @@ PATIENTS = 2  # position of the column that is aligned to the right
 def console_table(audit: Audit) -> str:
     """The audit as aligned text: per group and model the patients, every measure, and of which it is the worst.
 
+    A column whose groups are compared within patients says so; others are compared between them.
+
     Returns:
         Lines joined by newlines, without one at the end.
     """
@@ -22,21 +25,26 @@ def console_table(audit: Audit) -> str:
     heads = [f"{m.words} [95 %]" + (f" {m.unit}" if m.unit else "") for m in audit.measures]
     lines = [["group", "model", "patients", *heads, "worst of its column"]]
     for column in audit.columns:
-        lines.append([in_words(column), *[""] * (len(lines[0]) - 1)])
+        lines.append([_heading(audit, column)])
         lines += [
             _line(audit, model, column, group, digits) for group in audit.groups[column] for model in audit.models
         ]
-    lines.append([""] * len(lines[0]))
+    lines.append([""])
     lines += [_line(audit, model, ALL, ALL, digits) for model in audit.models]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    widths = [max(len(line[i]) for line in lines if len(line) > 1) for i in range(len(lines[0]))]
     texts = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
+
+
+def _heading(audit: Audit, column: str) -> str:
+    """The column, and that its groups are compared in the same patients where they are."""
+    return f"{in_words(column)}, {WITHIN}" if WITHIN in audit.designs(column) else in_words(column)
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [
         cell.rjust(width) if i == PATIENTS else cell.ljust(width)
-        for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        for i, (cell, width) in enumerate(zip(line, widths, strict=len(line) > 1))
     ]
 
 

@@ -19,6 +19,7 @@ from pipeline.audit.statistics import Estimate, FloatArray, IntArray, Z
 Scale = Literal["share", "plain"]
 ALPHA = 0.05
 GRID = 200
+MOST_SHARED = 0.99  # correlation; at 1 the groups could not differ
 TAILS = (0.025, 0.5, 0.975)
 
 
@@ -140,7 +141,7 @@ def worst_interval(
     return replace(worst, low=low, high=high, interval="simultaneous")
 
 
-def shrink(found: Mapping[str, Estimate], *, scale: Scale = "share") -> dict[str, Shrunken]:
+def shrink(found: Mapping[str, Estimate], *, scale: Scale = "share", shared: float = 0.0) -> dict[str, Shrunken]:
     r"""Draw every group's value towards the mean of all, the further the fewer its patients.
 
     Groups' true values are normal around a common mean, with a spread :math:`\tau` that is not known. Each possible
@@ -148,10 +149,15 @@ def shrink(found: Mapping[str, Estimate], *, scale: Scale = "share") -> dict[str
     interval of groups known to be alike. Before seeing them, the mean weight of the others,
     :math:`s_0^2 / (s_0^2 + \tau^2)`, may be anything between 0 and 1.
 
+    Groups of the same patients err together. What they share moves all of them alike: it says nothing on how they
+    differ, and no group can lend it to another. It is taken out of their variances, and put back into the result's.
+
     Args:
         found: group -> estimate; those without an interval take no part.
         scale: ``share``: logits of the value with the effective patients, half a patient added to right and to wrong;
             ``plain``: the value, with a standard error of the interval's width / 3.92.
+        shared: mean correlation of the groups' errors, :func:`~pipeline.audit.arms.shared_error`; 0 for groups
+            of different patients.
 
     Returns:
         Group -> shrunken value; empty with fewer than two groups to learn from.
@@ -165,9 +171,9 @@ def shrink(found: Mapping[str, Estimate], *, scale: Scale = "share") -> dict[str
     known = list(usable.values())
     if scale == "plain":
         errors = [max((e.high - e.low) / (2 * Z), 1e-9 * (1 + abs(e.value))) for e in known]
-        shown, own = _random_effects(np.array([e.value for e in known]), np.array(errors) ** 2)
+        shown, own = _random_effects(np.array([e.value for e in known]), np.array(errors) ** 2, shared)
     else:
-        logits, own = _logit_effects(known)
+        logits, own = _logit_effects(known, shared)
         shown = 1 / (1 + np.exp(-logits))
     return {
         group: Shrunken(replace(e, low=low, value=value, high=high, interval="random effects"), weight)
@@ -175,7 +181,7 @@ def shrink(found: Mapping[str, Estimate], *, scale: Scale = "share") -> dict[str
     }
 
 
-def _logit_effects(found: list[Estimate]) -> tuple[FloatArray, FloatArray]:
+def _logit_effects(found: list[Estimate], shared: float) -> tuple[FloatArray, FloatArray]:
     """Random effects on the logits of shares.
 
     The variance of a logit rests on the true share. That of all groups stands in for it first, the shrunken one then:
@@ -185,16 +191,18 @@ def _logit_effects(found: list[Estimate]) -> tuple[FloatArray, FloatArray]:
     right = np.array([e.value for e in found]) * n + 0.5
     logits, likely = np.log(right / (n + 1 - right)), np.full(len(n), right.sum() / (n + 1).sum())
     for _ in range(2):
-        quantiles, own = _random_effects(logits, 1 / (n * likely * (1 - likely)))
+        quantiles, own = _random_effects(logits, 1 / (n * likely * (1 - likely)), shared)
         likely = 1 / (1 + np.exp(-quantiles[:, 1]))
     return quantiles, own
 
 
-def _random_effects(values: FloatArray, variances: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _random_effects(values: FloatArray, whole: FloatArray, shared: float) -> tuple[FloatArray, FloatArray]:
     """Quantiles ``(G, 3)`` of every group's true value, and the mean weight ``(G,)`` of its own value.
 
     A grid over the weight of the others; given it, everything is normal.
     """
+    common = min(shared, MOST_SHARED) * float(whole.min())
+    variances = whole - common
     others = (np.arange(GRID) + 0.5)[:, None] / GRID
     spread = (1 - others) / others * len(variances) / np.sum(1 / variances)  # tau^2, (GRID, 1)
     precision = 1 / (variances + spread)  # (GRID, G)
@@ -205,7 +213,7 @@ def _random_effects(values: FloatArray, variances: FloatArray) -> tuple[FloatArr
     chance = chance[:, None] / chance.sum()
     own = spread * precision
     centres = own * values + (1 - own) * mean
-    errors = np.sqrt(own * variances + (1 - own) ** 2 / total)
+    errors = np.sqrt(own * variances + (1 - own) ** 2 / total + common)
     return _mixture_quantiles(chance, centres, errors), (chance * own).sum(axis=0)
 
 

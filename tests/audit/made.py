@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.audit.arms import Arm
 from pipeline.audit.calibration import CalibrationError, ReliabilityBin
 from pipeline.audit.case_mix import MixRow, Standardised
 from pipeline.audit.comparison import Comparison, Outcome
 from pipeline.audit.contrasts import REST, contrasts
+from pipeline.audit.differences import Difference, difference_of_arms
 from pipeline.audit.findings import (
     ALL,
     Audit,
@@ -151,7 +153,7 @@ def _compare_groups(audit: Audit, rng: np.random.Generator, model: str, column: 
     if len(usable) < 2:
         effect = replace(effect, p=math.nan, reason=NOTHING_TO_COMPARE)
     audit.effects.append(EffectRow(model, column, measure.name, effect))
-    for contrast in contrasts({group: (e, whole) for group, e in found.items()}, against=REST):
+    for contrast in contrasts({group: unpaired(e, whole) for group, e in found.items()}, against=REST):
         estimable = contrast.difference.estimable
         gap = (
             SmallestGap(3 * (e.high - e.value)) if (e := found[contrast.group]).estimable else SmallestGap(reason="few")
@@ -179,6 +181,12 @@ def _compare_groups(audit: Audit, rng: np.random.Generator, model: str, column: 
             left_out,
         )
     )
+
+
+def unpaired(one: Estimate, other: Estimate) -> Difference:
+    """Difference of the values of different patients; counts are those of the first."""
+    nobody = np.zeros(0)
+    return difference_of_arms(Arm(one, nobody), Arm(other, nobody), n_patients=one.n_patients, n_rows=one.n_rows)
 
 
 def _difference(

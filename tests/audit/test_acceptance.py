@@ -14,8 +14,9 @@ import pytest
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.audit.acceptance import Acceptance, accept, bounds_of, judge, margin_of, note_on_width
+from pipeline.audit.acceptance import Acceptance, accept
 from pipeline.audit.acceptance_page import as_json, console_lines, headline, render, write_acceptance
+from pipeline.audit.acceptance_rule import bounds_of, judge, margin_of, note_on_width
 from pipeline.audit.audited import Audited, AuditError, read_audited
 from pipeline.audit.local_studies import read_local
 from pipeline.audit.records import as_json as audit_record

@@ -11,7 +11,8 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.audit.case_mix import MixRow, case_mix, common_mix, standardised_auc, standardised_mean
+from pipeline.audit.case_mix import MixRow, case_mix, common_mix, standardised_mean
+from pipeline.audit.case_mix_auc import standardised_auc
 from pipeline.audit.statistics import Sample
 from pipeline.tracking.predictions import PredictionsError
 

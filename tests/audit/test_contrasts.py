@@ -10,20 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import confint_proportions_2indep
 
-from pipeline.audit.contrasts import (
-    FROM_INTERVAL,
-    PERMUTATION,
-    REST,
-    auc_p_values,
-    contrasts,
-    interval_p_value,
-    mean_p_values,
-    mover_difference,
-    sides,
-)
+from pipeline.audit.contrast_tests import auc_p_values, mean_p_values
+from pipeline.audit.contrasts import FROM_INTERVAL, PERMUTATION, REST, contrasts, sides
+from pipeline.audit.differences import Difference
 from pipeline.audit.statistics import Estimate, Sample, wilson_interval
+from tests.audit.made import unpaired
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -34,42 +26,13 @@ def share(right: int, n: int) -> Estimate:
     return Estimate(n, n, right / n, *wilson_interval(right / n, n), "Wilson")
 
 
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [((56, 70, 48, 80), (0.0524, 0.3339)), ((9, 10, 3, 10), (0.1705, 0.8090)), ((10, 10, 0, 10), (0.6075, 1.0))],
-)
-def test_the_interval_of_a_difference_is_newcombes(
-    counts: tuple[int, int, int, int], expected: tuple[float, float]
-) -> None:
-    """Three pairs of his table II, method 10."""
-    found = mover_difference(share(*counts[:2]), share(*counts[2:]))
-    assert (found.low, found.high) == pytest.approx(expected, abs=5e-5)
-    assert found.interval == "MOVER"
-
-
-@settings(deadline=None)
-@given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 1), st.floats(0, 1))
-def test_the_interval_is_that_of_statsmodels_and_mirrors(m: int, n: int, first: float, second: float) -> None:
-    """Whatever the counts; swapping the sides swaps the ends."""
-    one, other = share(round(first * m), m), share(round(second * n), n)
-    found, mirrored = mover_difference(one, other), mover_difference(other, one)
-    oracle = confint_proportions_2indep(round(first * m), m, round(second * n), n, method="newcomb", compare="diff")
-    assert (found.low, found.high) == pytest.approx(oracle, abs=1e-9)
-    assert (found.low, found.high) == pytest.approx((-mirrored.high, -mirrored.low))
-
-
-def test_without_an_interval_on_one_side_there_is_none_and_the_side_is_said() -> None:
-    """The value stays."""
-    few = Estimate(3, 3, 0.5, reason="too few patients")
-    assert mover_difference(few, share(8, 10)).reason == "too few patients"
-    found = mover_difference(share(8, 10), few)
-    assert (found.reason, found.estimable) == ("other side: too few patients", False)
-    assert found.value == pytest.approx(0.3)
+def difference() -> Difference:
+    return unpaired(share(8, 10), share(7, 10))
 
 
 def test_holm_and_benjamini_hochberg_over_the_family_by_hand() -> None:
     """0.01, 0.02, 0.04 of three: Holm 0.03, 0.04, 0.04; BH 0.03, 0.03, 0.04. The fourth has no p and is no member."""
-    pairs = {name: (share(8, 10), share(7, 10)) for name in "abcd"}
+    pairs = dict.fromkeys("abcd", difference())
     found = contrasts(pairs, p_values={"a": 0.01, "b": 0.02, "c": 0.04, "d": math.nan})
     assert [c.p_holm for c in found[:3]] == pytest.approx([0.03, 0.04, 0.04])
     assert [c.p_bh for c in found[:3]] == pytest.approx([0.03, 0.03, 0.04])
@@ -83,25 +46,10 @@ def test_holm_and_benjamini_hochberg_over_the_family_by_hand() -> None:
 def test_adjusted_values_are_those_of_statsmodels_and_never_smaller(given_p: list[float]) -> None:
     """In the order of the groups, whatever the order of the p values."""
     names = [str(i) for i in range(len(given_p))]
-    pairs = dict.fromkeys(names, (share(8, 10), share(7, 10)))
+    pairs = dict.fromkeys(names, difference())
     found = contrasts(pairs, p_values=dict(zip(names, given_p, strict=True)))
     assert [c.p_holm for c in found] == pytest.approx(multipletests(given_p, method="holm")[1].tolist())
     assert all(c.p <= c.p_bh + 1e-12 and c.p_bh <= c.p_holm + 1e-12 for c in found)
-
-
-@given(st.floats(-1, 1), st.floats(0.01, 0.5), st.floats(0.01, 0.5))
-def test_a_p_value_from_an_interval_agrees_with_it(value: float, below: float, above: float) -> None:
-    """Below 0.05 if, and only if, 0 lies outside."""
-    p = interval_p_value(Estimate(20, 20, value, value - below, value + above, "MOVER"))
-    outside = value - below > 0 or value + above < 0
-    if min(abs(value - below), abs(value + above)) > 1e-6:
-        assert (p < 0.05) == outside
-
-
-def test_a_p_value_from_a_normal_interval_is_that_of_z() -> None:
-    """2 standard errors: 0.0455."""
-    assert interval_p_value(Estimate(9, 9, 2.0, 2 - 1.959964, 2 + 1.959964, "z")) == pytest.approx(0.0455, abs=1e-4)
-    assert math.isnan(interval_p_value(Estimate(2, 2, 0.5, reason="too few patients")))
 
 
 def test_both_sides_are_without_the_patients_seen_on_both() -> None:
@@ -186,6 +134,6 @@ def test_identical_scanners_are_rarely_called_different_by_any_contrast(rows: in
 
 def test_p_values_are_taken_from_the_intervals_where_none_are_given() -> None:
     """And said so."""
-    (found,) = contrasts({"GE": (share(30, 50), share(180, 200))}, against="Canon")
+    (found,) = contrasts({"GE": unpaired(share(30, 50), share(180, 200))}, against="Canon")
     assert (found.test, found.against, found.family) == (FROM_INTERVAL, "Canon", 1)
     assert found.p == found.p_holm == found.p_bh < 0.001

@@ -7,7 +7,7 @@ import math
 import pytest
 from statsmodels.stats.power import NormalIndPower
 
-from pipeline.audit.detectable import gap_seen, patients_for
+from pipeline.audit.detectable import gap_seen, gap_within, patients_for, patients_within
 from pipeline.audit.findings import Measure
 from pipeline.audit.power import mean_error, patients_needed, proportion_error, smallest_gap
 from pipeline.audit.statistics import Estimate, wilson_interval
@@ -64,6 +64,20 @@ def test_a_group_without_an_interval_goes_by_the_others_precision() -> None:
     missing = patients_for(ACCURACY, none, share(800, 0.9), 1)
     assert missing is not None
     assert missing.missing == missing.needed
+
+
+def test_within_patients_the_interval_of_the_difference_says_all() -> None:
+    """Paired Dice with an SD of 0.03 over 20 patients: 0.01 takes 71 of them, 51 more."""
+    dice = Measure("dice", "Dice", scale="plain", margin=0.01)
+    found = patients_within(dice, mean(20, 0.002, 0.03), 1)
+    assert found is not None
+    assert (found.needed, found.missing) == (71, 51)
+    assert gap_within(mean(20, 0.002, 0.03), 1).gap == pytest.approx(2.802 * 0.03 / math.sqrt(20), rel=1e-3)
+    assert gap_within(mean(20, 0.002, 0.03), 5).gap > gap_within(mean(20, 0.002, 0.03), 1).gap
+    never = Estimate(20, 20, 0.0, reason="the two never differ")
+    assert gap_within(never, 1).reason == "the two never differ"
+    assert patients_within(dice, never, 1).reason == "the two never differ"  # type: ignore[union-attr]
+    assert patients_within(Measure("dice", "Dice", scale="plain"), never, 1) is None
 
 
 def test_nothing_is_said_without_the_other_side_or_a_gap() -> None:

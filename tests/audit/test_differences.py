@@ -14,17 +14,13 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
+from pipeline.audit.arms import Arm, auc_arm, mean_arm, mean_influence, proportion_arm
 from pipeline.audit.differences import (
-    Arm,
     Difference,
-    auc_arm,
     difference_of_arms,
     effective_size,
-    mean_arm,
-    mean_influence,
     paired_mean,
     paired_proportion,
-    proportion_arm,
     tango_score,
 )
 

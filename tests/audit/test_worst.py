@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from pipeline.audit.arms import proportion_arm, shared_error
 from pipeline.audit.statistics import Estimate, wilson_interval
 from pipeline.audit.worst import effective_patients, fresh_half, halves, one_sided, shrink, worst_interval
 
@@ -155,6 +156,38 @@ def test_shrunken_values_are_nearer_to_the_truth_and_their_intervals_hold_it() -
     assert math.sqrt(np.mean(raw)) == pytest.approx(0.053, abs=0.006)
     assert math.sqrt(np.mean(drawn)) == pytest.approx(0.031, abs=0.005)
     assert np.mean(held) > 0.92
+
+
+def test_what_groups_of_the_same_patients_share_draws_none_to_the_others() -> None:
+    """Three groups whose errors are shared to 0.8: the posterior of two normal effects, integrated anew."""
+    values, error = np.array([0.0, 1.0, 4.0]), 1.0
+    found = shrink({str(g): plain(float(v), error) for g, v in enumerate(values)}, scale="plain", shared=0.8)
+    covariance = 0.2 * np.eye(3) + 0.8
+    weights = np.linspace(1e-4, 1 - 1e-4, 2001)
+    density, below = np.zeros(2001), np.zeros((2001, 3))
+    for i, weight in enumerate(weights):
+        prior = 0.2 * (1 - weight) / weight * np.eye(3) + 100.0**2  # a flat mean
+        density[i] = stats.multivariate_normal.pdf(values, np.zeros(3), prior + covariance)
+        gain = prior @ np.linalg.inv(prior + covariance)
+        sd = np.sqrt(np.diag(prior - gain @ prior))
+        below[i] = stats.norm.cdf([found[str(g)].estimate.low for g in range(3)], gain @ values, sd)
+    assert (density @ below / density.sum()) == pytest.approx([0.025] * 3, abs=0.002)
+
+
+def test_shrunken_values_of_groups_with_the_same_patients_hold_the_truth() -> None:
+    """Forty patients on six scanners that do not differ: 95 %, and too few where the groups count as independent."""
+    draw, patients, repeats = rng(2), np.arange(40), 150
+    covered = {"shared": 0, "apart": 0}
+    for _ in range(repeats):
+        chance = stats.norm.cdf(draw.normal(3, 3, 40))  # of each patient
+        arms = [proportion_arm((draw.random(40) < chance) * 1.0, patients, min_patients=2) for _ in range(6)]
+        found = {str(g): arm.estimate for g, arm in enumerate(arms)}
+        truth = float(stats.norm.cdf(3 / math.sqrt(1 + 3**2)))
+        for kind, shared in (("shared", shared_error(arms)), ("apart", 0.0)):
+            one = shrink(found, shared=shared)["0"].estimate
+            covered[kind] += one.low <= truth <= one.high
+    assert covered["shared"] / repeats > 0.95 - 3 * math.sqrt(0.05 * 0.95 / repeats)
+    assert covered["apart"] / repeats < 0.85
 
 
 def test_halves_never_split_a_patient() -> None:
