@@ -5,7 +5,7 @@ DEMO ?= demo
 STUDIES ?=
 FAST := not slow and not container and not gpu
 
-.PHONY: install demo test test-slow lint benchmark-preprocessing benchmark-step lock clean
+.PHONY: install demo test test-slow test-container lint benchmark-preprocessing benchmark-step lock lock-image clean
 
 install: .venv/.installed
 
@@ -25,6 +25,10 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m "slow"
 
+# As root; tests/container/install.sh installs what they need.
+test-container: install
+	$(BIN)/python -m pytest -m "container"
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +43,14 @@ benchmark-step: install
 
 lock:
 	$(BIN)/python -m pip freeze --exclude evenbeat | sed 's/+cpu$$//' > requirements.lock
+
+# What the images are built from, with the hashes of all files; pip-compile comes from pip-tools.
+PIP_COMPILE ?= pip-compile
+IMAGE_LOCKS := requirements build-tools mlflow
+lock-image:
+	cd docker && for name in $(IMAGE_LOCKS); do CUSTOM_COMPILE_COMMAND="make lock-image" $(PIP_COMPILE) --quiet --allow-unsafe \
+	  --generate-hashes --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --constraint ../requirements.lock --output-file $$name.txt $$name.in || exit 1; done
 
 clean:
 	rm -rf .venv demo

@@ -20,7 +20,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from pipeline.bundles import bundle_folders
-from pipeline.deployment.export import INPUT, onnx_model
+from pipeline.deployment.onnx_file import onnx_model
+from pipeline.deployment.package import INPUT
 from pipeline.deployment.session import cpu_session
 from pipeline.training.networks import Classifier, parameter_count
 from transforms.recipe import StudentInput

@@ -11,7 +11,10 @@ from pipeline.cli_accept import add_accept
 from pipeline.cli_audit import add_audit
 from pipeline.cli_benchmark import add_benchmark
 from pipeline.cli_datalist import add_sources
+from pipeline.cli_export import add_export
 from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill
+from pipeline.cli_predict import add_predict, add_selftest
+from pipeline.cli_serve import add_erase, add_serve
 from pipeline.cli_unseen import add_unseen
 
 EXTRAS = {
@@ -21,6 +24,11 @@ EXTRAS = {
     "datalist": "dicom",
     "digits": "benchmark",
     "benchmark": "benchmark",
+    "export": "export",
+    "predict": "hospital",
+    "selftest": "hospital",
+    "serve": "hospital",
+    "erase": "hospital",
 }  # where a command's libraries come from
 PAGE_LIBRARIES = {"jinja2", "PIL"}
 Command = Callable[[argparse.Namespace], int]
@@ -73,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         add_accept,
         add_benchmark,
         add_unseen,
+        add_export,
+        add_predict,
+        add_selftest,
+        add_serve,
+        add_erase,
         _add_bundles,
     ):
         add(commands)

@@ -55,8 +55,9 @@ def add_accept(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _accept(arguments: argparse.Namespace) -> int:
-    from pipeline.audit.acceptance import FAIL, PASS, accept
+    from pipeline.audit.acceptance import accept
     from pipeline.audit.acceptance_page import NUMBERS, PAGE, console_lines, write_acceptance
+    from pipeline.audit.acceptance_rule import FAIL, PASS
     from pipeline.audit.audited import read_audited
     from pipeline.audit.local_studies import read_local
 

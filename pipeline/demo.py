@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +20,7 @@ from pipeline.files import atomic_path
 
 CLASSES = ("NOR", "HCM", "DCM")
 NOTE = "Synthetic hearts on simulated scanners: this shows that the pipeline runs, not how a model serves patients."
+TO_EXPORT, TO_READ = ("onnx", "onnxscript", "onnxruntime"), ("onnxruntime", "pydicom", "highdicom")
 MARGIN = 0.05  # of accuracy and AUC, that a student may lie below the teacher
 
 
@@ -69,12 +73,35 @@ class Demo:
                 f"the bundle {name} stopped with an error, printed above; mend it and run the demo again"
             )
 
+    def command(self, *words: object) -> None:
+        """Run ``evenbeat`` in a process of its own and show the command.
+
+        Raises:
+            RuntimeError: if it fails; its own message stands above.
+        """
+        said = [str(word) for word in words]
+        print("  evenbeat " + shlex.join(said), flush=True)
+        if subprocess.run([sys.executable, "-m", "pipeline.cli", *said], check=False).returncode != 0:
+            raise RuntimeError(
+                f"evenbeat {said[0]} stopped with an error, printed above; mend it and run the demo again"
+            )
+
+    def lacks(self, title: str, libraries: Sequence[str], extra: str) -> bool:
+        """Whether a step's libraries are missing; it is then counted and left out, with a word on what it needs."""
+        missing = [name for name in libraries if importlib.util.find_spec(name) is None]
+        if missing:
+            self.done += 1
+            needed = f"needs {', '.join(missing)}: pip install 'evenbeat[{extra}]'"
+            print(f"[{self.done}/{self.count}] {title}: left out, {needed}", flush=True)
+        return bool(missing)
+
 
 def run_demo(out: str | Path, *, studies: int = 272, epochs: int | None = None, seed: int = 0) -> None:
-    """Phantom cohort, datalist, preprocessing, teacher, two students, evaluation, audit.
+    """Phantom cohort, datalist, preprocessing, teacher, two students, evaluation, audit, package, one study read.
 
     Args:
-        out: folder to fill: ``cohort/ datalist.json prepared/ teacher/ student/ predictions.csv mlflow.db report/``.
+        out: folder to fill: ``cohort/ datalist.json prepared/ teacher/ student/ predictions.csv mlflow.db report/
+            study/ reading/``.
         studies: training studies of the cohort.
         epochs: of every training; the bundles' own if ``None``.
         seed: of the cohort, the split and the trainings.
@@ -85,7 +112,7 @@ def run_demo(out: str | Path, *, studies: int = 272, epochs: int | None = None, 
     out = Path(out).resolve()
     _same_settings(out, {"studies": studies, "epochs": epochs, "seed": seed})
     start = time.monotonic()
-    demo = Demo(out, epochs, seed, count=9)
+    demo = Demo(out, epochs, seed, count=11)
     datalist = _cohort(demo, studies)
     prepared = out / "prepared" / "datalist.json"
     demo.step(
@@ -106,9 +133,12 @@ def run_demo(out: str | Path, *, studies: int = 272, epochs: int | None = None, 
         _train(demo, "cardiac_cine_student", configs, folder, {"teacher_checkpoint": teacher / "model.pt"})
         tables.append(folder / "predictions.csv")
     _report(demo, tables)
+    reading = _read_a_study(demo, _package(demo, out / "student" / "groupdistil"), datalist)
     print(f"\ndone in {time.monotonic() - start:.0f} s. To open:")
     print(f"  {out / 'report' / 'audit.html'}    per-scanner audit, in any browser")
     print(f"  {out / 'predictions.csv'}    one row per study and model")
+    if reading is not None:
+        print(f"  {reading / 'summary.png'}    what a hospital sees of one study; result.json beside it says the rest")
     print(f"  mlflow ui --backend-store-uri sqlite:///{out / 'mlflow.db'}    runs, by site and scanner")
 
 
@@ -171,6 +201,62 @@ def _report(demo: Demo, tables: Sequence[Path]) -> None:
     write_report(audit, report, title=None, note=NOTE)
     write_plan(plan, report / "plan.yaml")
     print(console_table(audit))
+
+
+def _package(demo: Demo, run: Path) -> Path | None:
+    """The package of a student with the demo's audit; ``None`` without the libraries."""
+    title, folder, audit = "package", demo.out / "student" / "package", demo.out / "report" / "audit.json"
+    manifest = folder / "package.json"
+    if demo.lacks(title, TO_EXPORT, "export"):
+        return None
+    demo.step(
+        title,
+        manifest if _holds(manifest, audit) else None,
+        [run / "trained"],
+        lambda: demo.command(
+            "export", run, "-o", folder, "--audit", audit, "--dataset_dir", demo.out / "prepared", "--force"
+        ),
+    )
+    return folder
+
+
+def _holds(manifest: Path, audit: Path) -> bool:
+    """Whether a package was made with this audit, which every run writes anew, mostly with the same bytes."""
+    if not manifest.is_file():
+        return False
+    made_with = json.loads(manifest.read_text()).get("audit") or {}
+    return bool(made_with.get("sha256") == hashlib.sha256(audit.read_bytes()).hexdigest())
+
+
+def _read_a_study(demo: Demo, package: Path | None, datalist: Path) -> Path | None:
+    """Read the first test study as a hospital would; the folder of results, or ``None`` where it cannot be done."""
+    title, study, reading = "one study, as a hospital reads it", demo.out / "study", demo.out / "reading"
+    if demo.lacks(title, TO_READ, "hospital"):
+        return None
+    if package is None:
+        demo.done += 1
+        print(f"[{demo.done}/{demo.count}] {title}: left out, there is no package", flush=True)
+        return None
+
+    def read() -> None:
+        _study_without_truth(datalist, study)
+        demo.command("predict", "--package", package, "--in", study, "--out", reading)
+
+    demo.step(title, reading / "result.json", [package / "package.json"], read)
+    return reading
+
+
+def _study_without_truth(datalist: Path, folder: Path) -> None:
+    """Copy the first test study's cine and write what a header would tell of its scanner."""
+    from pipeline.cohort.case import read_datalist
+
+    case = read_datalist(datalist).sections["test"][0]
+    assert case.image is not None  # noqa: S101  # M&Ms' studies are cines
+    folder.mkdir(exist_ok=True)
+    with atomic_path(folder / "cine.nii.gz") as temporary:
+        shutil.copyfile(case.image, temporary)
+    with atomic_path(folder / "cine.json") as temporary:
+        temporary.write_text(json.dumps({"manufacturer": case.vendor, "field_strength": case.field_strength_t}))
 
 
 def _same_settings(out: Path, settings: Mapping[str, int | None]) -> None:

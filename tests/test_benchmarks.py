@@ -20,6 +20,8 @@ import pytest
             ["benchmarks.teacher_cache", "--cases", "32", "--epochs", "1"],
             r"ratio distillation / plain: median ([0-9.]+)",
         ),
+        (["benchmarks.hospital_start", "--repeats", "1", "--no-large"], r"^NIfTI to .*ratio: median ([0-9.]+)"),
+        (["benchmarks.hospital_fuzz", "--studies", "3"], r"^([0-9]+) studies in .*: 0 faults$"),
         (["benchmarks.student_latency", "--passes", "3"], r"^onnxruntime: .* student: median ([0-9.]+)"),
         (
             [

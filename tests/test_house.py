@@ -71,6 +71,8 @@ def test_the_conda_environment_has_the_versions_of_the_lock_and_all_that_trainin
         "pipeline.audit.report",
         "pipeline.cohort.case",
         "pipeline.dicom.cine",
+        "pipeline.deployment.job",
+        "pipeline.deployment.publish",
         "transforms.recipe",
         "transforms.scanner",
         "transforms.phases",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -61,6 +62,7 @@ def test_every_section_with_commands_is_run_by_a_test() -> None:
         "The three bundles",
         "Comparing methods",
         "Auditing a table of predictions",
+        "In a hospital",
         "Real hearts, simulated scanners",
     }
 
@@ -81,6 +83,11 @@ def test_the_demo_ends_with_a_table_a_page_and_tracked_runs(workspace: Path) -> 
     demo = workspace / "demo"
     for name in ("cohort", "datalist.json", "teacher", "student", "predictions.csv", "mlflow.db", "report/audit.html"):
         assert (demo / name).exists(), name
+    result = json.loads((demo / "reading" / "result.json").read_text())
+    package = demo / "student" / "package" / "package.json"
+    assert result["package"]["digest"] == hashlib.sha256(package.read_bytes()).hexdigest()
+    assert (result["status"], result["verdict"]) == ("read", "audited")
+    assert (demo / "reading" / "summary.png").is_file()
     table = pd.read_csv(demo / "predictions.csv")
     assert table.groupby("model").size().to_dict() == {
         "student (groupdistil)": 144, "student (kd)": 144, "teacher (erm)": 144
@@ -89,7 +96,7 @@ def test_the_demo_ends_with_a_table_a_page_and_tracked_runs(workspace: Path) -> 
     assert "audit.html" in said
     assert "worst of its column" in said
     again = _run(DEMO, workspace)
-    assert again.count("already there") == 8
+    assert again.count("already there") == 10
 
 
 @pytest.mark.slow
@@ -99,6 +106,16 @@ def test_an_audit_and_the_one_that_follows_its_plan_find_the_same(workspace: Pat
         _run(command, workspace)
     one, other = (json.loads((workspace / "demo" / name / "audit.json").read_text()) for name in ("audit", "again"))
     assert one == other
+
+
+@pytest.mark.slow
+def test_a_hospital_gets_the_demo_s_student_and_reads_a_study_as_the_demo_did(workspace: Path) -> None:
+    _run(DEMO, workspace)
+    for command in _sections()["In a hospital"]:
+        _run(command, workspace)
+    one, other = (json.loads((workspace / name / "result.json").read_text()) for name in ("demo/reading", "reading"))
+    assert one["prediction"] == other["prediction"]
+    assert other["verdict"] == "audited"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -144,12 +145,34 @@ def resample_crop(
     Raises:
         ValueError: if a shape or a spacing is not positive.
     """
-    values = np.asarray(volume, dtype=np.float32)
+    values = np.asarray(volume)
     rows, cols = (
         resampling_matrix(values.shape[axis], spacing[axis], out_shape[axis], out_spacing, centre[axis])
         for axis in (-2, -1)
     )
-    return product(rows, product(cols, values, axis=-1), axis=-2)
+    return plane_product(rows, cols, values)
+
+
+def plane_product(rows: NDArray[np.float32], cols: NDArray[np.float32], values: NDArray[Any]) -> NDArray[np.float32]:
+    """Apply one matrix along the rows' axis and one along the columns', image by image.
+
+    Only pixels that have a part in the result are read, and no more than one image is held as float32.
+
+    Args:
+        rows: ``(n_out, n_in)``.
+        cols: likewise.
+        values: ``(…, rows, cols)``, any type of number.
+
+    Returns:
+        float32 ``(…, n_out, n_out)``.
+    """
+    by_row, by_col = seen(rows), seen(cols)  # a product with all of the image would cost four times as much
+    near, rows, cols = values[..., by_row, by_col], rows[:, by_row], cols[:, by_col]
+    made = np.empty((*values.shape[:-2], len(rows), len(cols)), dtype=np.float32)
+    for index in np.ndindex(values.shape[:-2]):
+        image = np.asarray(near[index], dtype=np.float32)
+        made[index] = product(rows, product(cols, image, axis=-1), axis=-2)
+    return made
 
 
 def product(matrix: NDArray[np.float32], values: NDArray[np.float32], *, axis: int) -> NDArray[np.float32]:
@@ -217,6 +240,12 @@ def crop_or_pad(volume: NDArray[np.generic], shape: Sequence[int]) -> NDArray[np
         widths[axis] = (max(-spare, 0) // 2, max(-spare, 0) - max(-spare, 0) // 2)
         volume = np.pad(volume, widths)
     return volume
+
+
+def seen(matrix: NDArray[np.float32]) -> slice:
+    """Input samples that have a part in the output of a resampling matrix ``(n_out, n_in)``."""
+    used = np.flatnonzero(matrix.any(axis=0))
+    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
 
 
 def _directions(affine: Affine) -> Affine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,25 +98,31 @@ def motion_map(cine: ArrayLike, spacing: tuple[float, float, float]) -> Map:
     Raises:
         ValueError: as for :func:`find_heart`.
     """
-    values = np.asarray(cine, dtype=np.float32)
+    values = np.asarray(cine)
     if values.ndim != 4 or len(values) < 2:
         raise ValueError(f"cine must be (phases, slices, rows, cols) with two phases or more; got {values.shape}")
     n_rows, n_cols = (
         max(1, int(np.ceil(n * step / GRID_MM))) for n, step in zip(values.shape[-2:], spacing[1:], strict=True)
     )
-    beat = np.tensordot(_first_harmonic(len(values)), values, axes=1)  # first over time: few images are left
     by_row = resampling_matrix(values.shape[-2], spacing[1], n_rows, GRID_MM, (values.shape[-2] - 1) / 2)
     by_col = resampling_matrix(values.shape[-1], spacing[2], n_cols, GRID_MM, (values.shape[-1] - 1) / 2)
-    amplitude = np.linalg.norm(product(by_row, product(by_col, beat, axis=-1), axis=-2), axis=0)
+    amplitude = np.stack([_amplitude(values[:, number], by_row, by_col) for number in range(values.shape[1])])
     smooth = product(_blur(n_rows, SMOOTH_MM), product(_blur(n_cols, SMOOTH_MM), amplitude, axis=-1), axis=-2)
     motion = np.asarray(
         np.sqrt(smooth).mean(axis=0) ** 2, dtype=np.float64
     )  # the root, so that no single slice decides
     if not np.isfinite(motion).all():
         raise ValueError("cine must hold finite values only; correct or leave out the study")
-    if motion.max() <= 1e-6 * np.abs(values).max():
+    if motion.max() <= 1e-6 * max(float(values.max()), -float(values.min())):
         raise NothingMovesError("cine must change over its phases; nothing moves in it; check that the phases differ")
     return motion
+
+
+def _amplitude(images: NDArray[Any], by_row: NDArray[np.float32], by_col: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of the first harmonic, on the grid: one slice ``(phases, rows, cols)`` at a time, lest the cine be held twice."""
+    values = np.ascontiguousarray(images, dtype=np.float32)
+    beat = np.tensordot(_first_harmonic(len(values)), values, axes=1)  # first over time: few images are left
+    return np.asarray(np.linalg.norm(product(by_row, product(by_col, beat, axis=-1), axis=-2), axis=0))
 
 
 def _first_harmonic(phases: int) -> NDArray[np.float32]:

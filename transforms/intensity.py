@@ -8,6 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 _FLAT = 1e-6  # SD below this share of the largest value is rounding, not an image
 
 
+class ConstantImageError(ValueError):
+    """All of an image, but for a few pixels, has one value: there is nothing to see in it."""
+
+
 def standardise(image: ArrayLike, percentiles: tuple[float, float] = (0.5, 99.5)) -> NDArray[np.float32]:
     """Clip to percentiles, then bring to zero mean and unit SD, over the whole study at once.
 
@@ -21,7 +25,8 @@ def standardise(image: ArrayLike, percentiles: tuple[float, float] = (0.5, 99.5)
         float32, the shape of ``image``, dimensionless.
 
     Raises:
-        ValueError: if the percentiles do not increase within [0, 100], or the image is empty, not finite or constant.
+        ValueError: if the percentiles do not increase within [0, 100], or the image is empty or not finite;
+            ``ConstantImageError`` if it is constant.
 
     Example:
         >>> standardise([0.0, 2.0], percentiles=(0, 100)).tolist()
@@ -38,7 +43,7 @@ def standardise(image: ArrayLike, percentiles: tuple[float, float] = (0.5, 99.5)
     clipped = np.clip(values, low, high)
     sd = clipped.std()
     if sd <= _FLAT * max(abs(low), abs(high)):
-        raise ValueError(
+        raise ConstantImageError(
             f"image must vary between its {lower:g}th and {upper:g}th percentile; it is {low:g} throughout; "
             "leave out the study, or export it again"
         )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from transforms.geometry import product, resampling_matrix
+from transforms.geometry import plane_product, resampling_matrix, seen
 from transforms.heart import HeartCentre, NothingMovesError
 
 Array = NDArray[np.float64]
@@ -95,18 +95,11 @@ def _around_heart(cine: ArrayLike, spacing: tuple[float, float, float], heart: H
         np.asarray(smoothing @ resampling_matrix(n, step, SIDE, GRID_MM, centre), dtype=np.float32)
         for n, step, centre in zip(values.shape[-2:], spacing[1:], (heart.row, heart.col), strict=True)
     )
-    by_row, by_col = _seen(rows), _seen(cols)  # a product with all of the image would cost four times as much
-    near = np.asarray(values[..., by_row, by_col], dtype=np.float32)
-    if not np.isfinite(near).all():
+    near = values[..., seen(rows), seen(cols)]
+    if not all(np.isfinite(phase).all() for phase in near):
         raise ValueError("cine must hold finite values only; correct or leave out the study")
-    images = product(rows[:, by_row], product(cols[:, by_col], near, axis=-1), axis=-2).astype(np.float64)
+    images = np.stack([plane_product(rows, cols, phase) for phase in values]).astype(np.float64)
     return np.asarray(images / _gains(images)[:, None, None, None])
-
-
-def _seen(matrix: NDArray[np.float32]) -> slice:
-    """Input samples that have a part in the output."""
-    used = np.flatnonzero(matrix.any(axis=0))
-    return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
 
 
 def _gains(images: Array) -> Array:

@@ -182,7 +182,8 @@ def pick_phases(cine: NDArray[Any], *, ed: int, es: int) -> NDArray[Any]:
     """
     if not (0 <= ed < len(cine) and 0 <= es < len(cine)) or ed == es:
         raise ValueError(f"ed and es must be two of the phases 0 to {len(cine) - 1}; got ed {ed}, es {es}")
-    return cine[[ed, es]]
+    step = es - ed
+    return cine[ed : ed + 2 * step if ed + 2 * step >= 0 else None : step]  # a view: the pair may be large
 
 
 def crop_heart(

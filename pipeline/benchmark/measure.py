@@ -19,7 +19,8 @@ from pipeline.benchmark.kinds import DEVELOPMENT_DATALIST
 from pipeline.benchmark.records import FloatArray, HeldOut
 from pipeline.benchmark.scores import group_accuracies, group_probe, held_out_scores
 from pipeline.cohort.validation import nearest
-from pipeline.deployment.export import INPUT, onnx_model
+from pipeline.deployment.onnx_file import onnx_model
+from pipeline.deployment.package import INPUT
 from pipeline.deployment.session import cpu_session
 from pipeline.training.attacks import accuracy_under_attack
 from pipeline.training.checkpoint import build_network, checked_model

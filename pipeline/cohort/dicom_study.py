@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.cohort.case import created_with
 from pipeline.cohort.case_report import CaseReport, failed, left_out_records, refused
-from pipeline.cohort.prepare_report import UNSURE_PHASES
 from pipeline.cohort.pseudonym import Pseudonyms
 from pipeline.dicom.cine import Cine, read_cine
+from pipeline.dicom.doubts import doubts
 from pipeline.dicom.frames import StudyTags
 from pipeline.dicom.refusal import Code, Refusal
 from pipeline.files import atomic_path
@@ -25,7 +25,6 @@ from transforms.heart import NothingMovesError, find_heart
 from transforms.phases import find_phases
 from transforms.scanner import Scanner
 
-UNSURE_HEART = 0.25  # confidence below which a person should look; the lowest of 60 ACDC patients is 0.41
 SMALL_INTEGERS = (np.int16, np.uint16, np.int32)
 
 
@@ -143,7 +142,7 @@ def _described(report: CaseReport, cine: Cine) -> CaseReport:
     return replace(
         report,
         left_out=left_out_records(cine.left_out),
-        warnings=(*cine.warnings, *_doubts(heart.confidence, phases.confidence)),
+        warnings=(*cine.warnings, *doubts(heart.confidence, phases.confidence)),
         shape=tuple(int(size) for size in cine.values.shape),
         spacing_mm=tuple(round(step, 4) for step in spacing_mm(cine.affine)),
         phase_ms=_phase_distance(cine),
@@ -153,13 +152,6 @@ def _described(report: CaseReport, cine: Cine) -> CaseReport:
         phase_confidence=float(phases.confidence),
         heart=heart.to_dict(),
     )
-
-
-def _doubts(heart: float, phases: float) -> Iterator[str]:
-    if heart < UNSURE_HEART:
-        yield f"UNSURE_HEART: the heart's centre is uncertain (confidence {heart:.2f}); look at the pictures"
-    if phases < UNSURE_PHASES:
-        yield f"UNSURE_PHASES: end-diastole and end-systole are uncertain (confidence {phases:.2f}); look at the movie"
 
 
 def write_nifti(path: Path, values: NDArray[Any], affine: NDArray[Any], *, phase_ms: float | None) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 
 from pipeline.cohort.case import Datalist
 from pipeline.cohort.prepare_case import Outcome
+from pipeline.dicom.doubts import UNSURE_PHASES
 from pipeline.files import atomic_path
 
 SHOWN = 10
-UNSURE_PHASES = 0.2  # confidence below which a person should look; 3 of 60 ACDC pairs lie below, rightly told apart
 PHASE_COLUMNS = ("source", "n_phases", "ed", "es", "found_ed", "found_es", "error_ed", "error_es", "confidence")
 
 

@@ -1,64 +1,210 @@
-"""A trained network as ONNX."""
+"""From a checkpoint and its audit to a student package."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from pipeline.deployment.session import cpu_session
+from pipeline.deployment.answers import PreparedStudies, answers, prepared_studies, reference_of, reproduces
+from pipeline.deployment.card import package_card
+from pipeline.deployment.checkpoint_facts import exportable_recipe, likely_name, model_facts
+from pipeline.deployment.example_inputs import rendered_inputs
+from pipeline.deployment.manifest import AUDIT, CARD, FORMAT, MANIFEST, NAME, ONNX, VERSION
+from pipeline.deployment.onnx_file import onnx_model
+from pipeline.deployment.package import Package, read_package
+from pipeline.deployment.package_audit import PackageAudit, read_package_audit
+from pipeline.deployment.package_folder import check_place, manifest_bytes, write_folder
+from pipeline.training.checkpoint import build_network, load_checkpoint
+from transforms.recipe import StudentInput
 
-INPUT, OUTPUT = "image", "logits"
-TOLERANCE = 1e-4  # between the logits of torch and of onnxruntime
+MODEL = "model.pt"
+CHECKED = 8  # prepared studies, evenly over the section
+SECTIONS = ("test", "validation", "training")  # to check with, the first that has cases
 
 
-def onnx_model(network: nn.Module, images: Tensor) -> bytes:
-    """Write a classifier as ONNX and check it against the original.
+@dataclass(frozen=True)
+class Packed:
+    """What an export did.
+
+    Attributes:
+        package: as a hospital will read it.
+        checked_with: what torch and onnxruntime were compared on, and whether the audit's values came out again.
+        int8: accuracy in the worst group before and after rounding to 8 bits; ``None`` for float32.
+    """
+
+    package: Package
+    checked_with: Mapping[str, Any]
+    int8: Mapping[str, Any] | None
+
+    def lines(self) -> Iterator[str]:
+        """What a person is told."""
+        package, checked = self.package, self.checked_with
+        yield f"{package.name} {package.version}, {package.onnx_path.stat().st_size / 1000:.0f} kB, {package.precision}"
+        yield f"checked against torch on {checked['cases']} {checked['inputs']}"
+        if self.int8 is not None:
+            before, after = self.int8["float32"], self.int8["int8"]
+            yield f"accuracy in the worst {self.int8['column']}: float32 {before:.4f}, int8 {after:.4f}"
+        yield _audit_line(package, checked)
+        yield f"wrote {package.folder}"
+        yield f"digest {package.digest}"
+
+
+def export_package(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    audit: str | Path | None = None,
+    model: str | None = None,
+    dataset_dir: str | Path | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    int8: bool = False,
+    force: bool = False,
+) -> Packed:
+    """Write a student package: network, manifest, audit, model card; the folder is complete or absent.
 
     Args:
-        network: takes ``(B, …, rows, cols)``, gives logits ``(B, C)``; in evaluation mode.
-        images: ``(B, …, rows, cols)`` on the CPU, two cases at least, to check it with.
+        checkpoint: ``model.pt``, or a training's output folder that holds it.
+        out: folder to write.
+        audit: ``audit.json`` of an audit that holds this model, or its folder; without one every scanner is unseen.
+        model: its name in the audit; by default the one that its bundle gives it, or the only one.
+        dataset_dir: prepared studies to check the network with, and the audit against it; hearts are rendered without.
+        name: of the package; the bundle's by default.
+        version: of the package; this program's by default.
+        int8: whether the network is rounded to 8 bits.
+        force: whether a package at ``out`` is replaced.
 
     Returns:
-        The file's bytes: input ``image``, output ``logits``, any number of cases at once.
+        The package, read back as a hospital reads it, and what it was checked with.
 
     Raises:
-        ValueError: if the network is in training mode, fewer than two cases are given, or a logit differs by more than
-            1e-4.
+        FileExistsError: if ``out`` holds something else, or a package without ``force``.
+        FileNotFoundError: if a file is absent.
+        ValueError: if model, studies and audit do not belong together, the hospital could not run the recipe, or 8
+            bits cost the worst group more than a point of accuracy.
     """
-    if network.training:
-        raise ValueError("a network must be in evaluation mode to be written as ONNX; call network.eval()")
-    if len(images) < 2:
-        raise ValueError(f"writing ONNX takes two cases or more to check it with, got {len(images)}")
-    with torch.no_grad(), _quiet():
-        expected = network(images).numpy()
-        program = torch.onnx.export(
-            network, (images,), dynamo=True, verbose=False,
-            input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("cases")},),
-        )  # fmt: skip
-    assert program is not None  # noqa: S101  # dynamo=True always gives one
-    model = program.model_proto.SerializeToString()
-    (found,) = cpu_session(model).run([OUTPUT], {INPUT: images.numpy()})
-    off = float(np.abs(found - expected).max())
-    if not off <= TOLERANCE:
-        raise ValueError(f"logits of the ONNX model must lie within {TOLERANCE} of torch's, got a difference of {off}")
-    return bytes(model)
+    place = check_place(out, force=force)
+    if int8 and dataset_dir is None:
+        raise ValueError("int8 is calibrated and judged on prepared studies; none are given; add --dataset_dir")
+    state = load_checkpoint(_model_file(checkpoint))
+    recipe = exportable_recipe(state)
+    _check_names(name, version)
+    found = _audit(audit, state, model)
+    studies = None if dataset_dir is None else _studies(dataset_dir, state, found)
+    onnx, checked_with = _checked_network(state, recipe, studies)
+    reproduced = found is not None and studies is not None and _reproduced(onnx, studies, found)
+    checked_with["audit_reproduced"] = reproduced
+    loss = None
+    if int8 and dataset_dir is not None and studies is not None:
+        onnx, loss = _rounded(onnx, dataset_dir, studies, state)
+    manifest = {
+        **_names(state, name, version),
+        **model_facts(state, recipe),
+        **_of_audit(found),
+        "precision": "float32" if loss is None else "int8",
+        "int8": loss,
+        "checked_with": checked_with,
+        "reference": _reference(onnx, studies, found) if found and studies and reproduced else None,
+    }
+    return Packed(_write(place, manifest, onnx, found), checked_with, loss)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's words on packages that are not needed, and on its own internals."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
+def _audit_line(package: Package, checked_with: Mapping[str, Any]) -> str:
+    if package.envelope is None:
+        return "no audit: every scanner will be called unseen"
+    columns = ", ".join(package.envelope.columns) or "no column that headers tell: every scanner will be called unseen"
+    said = f"audit of {package.envelope.model!r} by {columns}"
+    if checked_with["audit_reproduced"]:
+        return f"{said}: its values come out again"
+    return f"{said}: its values were not computed again, for want of the audited studies (--dataset_dir)"
+
+
+def _model_file(checkpoint: str | Path) -> Path:
+    path = Path(checkpoint)
+    return path / MODEL if path.is_dir() else path
+
+
+def _check_names(name: str | None, version: str | None) -> None:
+    for what, given in (("--name", name), ("--version", version)):
+        if given is not None and not NAME.fullmatch(given):
+            raise ValueError(
+                f"{what} must be of letters, digits and . _ + -, at most 64; got {given!r}; choose another"
+            )
+
+
+def _audit(audit: str | Path | None, state: Mapping[str, Any], model: str | None) -> PackageAudit | None:
+    if audit is None:
+        if model is not None:
+            raise ValueError(f"--model names a model of an audit; got {model!r} and no audit; add --audit")
+        return None
+    return read_package_audit(audit, state["classes"], model=model, likely=likely_name(state))
+
+
+def _studies(dataset_dir: str | Path, state: Mapping[str, Any], found: PackageAudit | None) -> PreparedStudies:
+    audited = () if found is None else (str(found.audited.plan["split"]),)
+    return prepared_studies(dataset_dir, (*audited, *SECTIONS), state["recipe_digest"], state["classes"])
+
+
+def _checked_network(
+    state: Mapping[str, Any], recipe: StudentInput, studies: PreparedStudies | None
+) -> tuple[bytes, dict[str, Any]]:
+    """The network as ONNX, and what it was compared with torch on."""
+    images = rendered_inputs(recipe) if studies is None else studies.spread(CHECKED)
+    inputs = "rendered hearts" if studies is None else f"prepared studies of the section {studies.section!r}"
+    return onnx_model(build_network(state), torch.from_numpy(images)), {"inputs": inputs, "cases": len(images)}
+
+
+def _reproduced(onnx: bytes, studies: PreparedStudies, found: PackageAudit) -> bool:
+    """Whether the network gives the audited values; False where the audited studies are not at hand."""
+    if studies.section != found.audited.plan["split"] or studies.unlabelled:
+        return False
+    return reproduces(answers(onnx, studies, found.audited.model), found.audited)
+
+
+def _reference(onnx: bytes, studies: PreparedStudies, found: PackageAudit) -> dict[str, Any]:
+    """What the packed network says of the audited studies."""
+    columns = tuple(dict.fromkeys(("vendor", *found.envelope.columns)))
+    return reference_of(answers(onnx, studies, found.audited.model), columns)
+
+
+def _rounded(
+    onnx: bytes, dataset_dir: str | Path, tested: PreparedStudies, state: Mapping[str, Any]
+) -> tuple[bytes, dict[str, Any]]:
+    from pipeline.deployment.quantise import CALIBRATED_ON, accepted_int8
+
+    if tested.section == "training":
+        raise ValueError("int8 is judged on studies that it is not calibrated on; the datalist has training alone")
+    training = prepared_studies(dataset_dir, ("training",), state["recipe_digest"], state["classes"])
+    return accepted_int8(onnx, training.spread(CALIBRATED_ON), tested)
+
+
+def _names(state: Mapping[str, Any], name: str | None, version: str | None) -> dict[str, Any]:
+    program = metadata.version("evenbeat")
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name or str(state.get("bundle", "student")),
+        "package_version": version or program,
+        "created_with": f"evenbeat {program}",
+    }
+
+
+def _of_audit(found: PackageAudit | None) -> dict[str, Any]:
+    if found is None:
+        return {"envelope": None, "operating_threshold": None, "audit": None}
+    threshold = next(({"class": c, "threshold": t} for c, t in found.threshold.items()), None)
+    source = {"sha256": found.audited.digest, "fingerprint": found.audited.fingerprint}
+    return {"envelope": found.envelope.to_dict(), "operating_threshold": threshold, "audit": source}
+
+
+def _write(place: Path, manifest: Mapping[str, Any], onnx: bytes, found: PackageAudit | None) -> Package:
+    card = package_card(manifest, "" if found is None else found.card)
+    files = {ONNX: onnx, CARD: card.encode(), **({} if found is None else {AUDIT: found.numbers})}
+    written = {**files, MANIFEST: manifest_bytes(manifest, files)}
+    write_folder(place, written, read_package)
+    return read_package(place)

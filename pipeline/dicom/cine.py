@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from pipeline.dicom.frames import Frame, StudyFiles, StudyTags, read_pixels, read_study
 from pipeline.dicom.refusal import Code, LeftOut, Refusal
 from pipeline.dicom.selection import select
 from pipeline.dicom.stack import Stack
 
+MIB = 1 << 20
 BROKEN = frozenset({Code.TRUNCATED_FILE, Code.UNREADABLE_FILE})
 
 
@@ -33,6 +34,7 @@ class Cine:
         tags: whose study it is, and of which scanner.
         warnings: what is odd, though it can be read; each begins with its code.
         left_out: everything else in the study, with its reason.
+        files: in which its images are, each once.
     """
 
     values: NDArray[Any]
@@ -43,6 +45,7 @@ class Cine:
     tags: StudyTags
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def read_cine(paths: Iterable[Path]) -> Cine:
@@ -57,7 +60,22 @@ def read_cine(paths: Iterable[Path]) -> Cine:
     Raises:
         Refusal: with its code, what was found, and every series' reason in ``left_out``.
     """
-    study = read_study(paths)
+    return assemble_cine(read_study(paths))
+
+
+def assemble_cine(study: StudyFiles, *, most_bytes: int | None = None) -> Cine:
+    """Find the short-axis cine among a study's images, and read its pixels.
+
+    Args:
+        study: its headers.
+        most_bytes: that the cine's pixels may take in memory; ``None`` sets no limit.
+
+    Returns:
+        The cine.
+
+    Raises:
+        Refusal: as :func:`read_cine`; ``TOO_LARGE`` before a pixel is decoded.
+    """
     try:
         selection = select(study.frames)
     except Refusal as refusal:
@@ -65,6 +83,7 @@ def read_cine(paths: Iterable[Path]) -> Cine:
     stack, left_out = selection.stack, _in_order(study.left_out, selection.left_out)
     try:
         _check_broken(stack, study)
+        _check_size(stack, most_bytes)
         values = _read_values(stack)
     except Refusal as refusal:
         lost = Counter(frame.series for one in stack.frames for frame in one)
@@ -80,6 +99,7 @@ def read_cine(paths: Iterable[Path]) -> Cine:
         tags=study.tags,
         warnings=stack.warnings,
         left_out=left_out,
+        files=tuple(dict.fromkeys(frame.path for one in stack.frames for frame in one)),
     )
 
 
@@ -96,6 +116,18 @@ def _check_broken(stack: Stack, study: StudyFiles) -> None:
         raise Refusal(Code.TRUNCATED_FILE, f"{broken} images cannot be read, enough for a slice")
 
 
+def _check_size(stack: Stack, most_bytes: int | None) -> None:
+    """Refuse a cine whose pixels would take too much memory.
+
+    Raises:
+        Refusal: TOO_LARGE.
+    """
+    frames = [frame for one in stack.frames for frame in one]
+    needed = len(frames) * frames[0].rows * frames[0].cols * _pixel_type(frames).itemsize
+    if most_bytes is not None and needed > most_bytes:
+        raise Refusal(Code.TOO_LARGE, f"{needed / MIB:.0f} MiB of pixels; at most {most_bytes / MIB:.0f} may be held")
+
+
 def _read_values(stack: Stack) -> NDArray[Any]:
     """Fill ``(phases, slices, rows, cols)``, file by file."""
     places = {(s, p): frame for s, one in enumerate(stack.frames) for p, frame in enumerate(one)}
@@ -105,7 +137,7 @@ def _read_values(stack: Stack) -> NDArray[Any]:
     for (s, p), pixels in zip(order, read_pixels(frames), strict=True):
         if values is None:
             shape = (len(stack.frames[0]), len(stack.frames), *pixels.shape)
-            values = np.empty(shape, _common_type(frames, pixels.dtype))
+            values = np.empty(shape, _pixel_type(frames))
         if not np.can_cast(pixels.dtype, values.dtype):
             values = values.astype(np.promote_types(values.dtype, pixels.dtype))
         values[p, s] = pixels
@@ -114,10 +146,17 @@ def _read_values(stack: Stack) -> NDArray[Any]:
     return values
 
 
-def _common_type(frames: Sequence[Frame], first: DTypeLike) -> DTypeLike:
-    """Type that holds the pixels of all images: float32 if any is rescaled."""
-    rescaled = any((frame.slope, frame.intercept) != (1.0, 0.0) for frame in frames)
-    return np.float32 if rescaled else first
+def _pixel_type(frames: Sequence[Frame]) -> np.dtype[Any]:
+    """Type that holds the pixels of all images, as their headers tell: float32 where one is rescaled."""
+    return np.result_type(*{_type_of(frame) for frame in frames})
+
+
+def _type_of(frame: Frame) -> str:
+    place = frame.pixels
+    if place is None or (frame.slope, frame.intercept) != (1.0, 0.0):
+        return "f4"
+    width = next(size for size in (1, 2, 4, 8) if 8 * size >= place.bits_allocated)
+    return f"{'i' if place.signed else 'u'}{width}"
 
 
 def _in_order(*entries: Sequence[LeftOut]) -> tuple[LeftOut, ...]:

@@ -18,15 +18,19 @@ from pipeline.dicom.stack_geometry import tilt_between
 
 SAME_ORIENTATION_DEG = 2.0
 SAME_SPACING = 1e-3  # relative
+SMALLEST_SPACING_MM, LARGEST_FIELD_OF_VIEW_MM = 0.05, 2000.0  # beyond them no scanner makes images
 COSINE_TOLERANCE = 0.02  # of lengths and of the right angle: far more than rounding makes
 
 
 def has_geometry(frame: Frame) -> bool:
-    """Whether position, orientation and pixel spacing are there, and the orientation is one."""
+    """Whether position, orientation and pixel spacing are there, the orientation is one and the field of view, too."""
     if frame.position is None or frame.orientation is None or frame.pixel_spacing is None:
         return False
     values = (*frame.position, *frame.orientation, *frame.pixel_spacing)
-    if not all(map(math.isfinite, values)) or min(frame.pixel_spacing) <= 0 or min(frame.rows, frame.cols) < 1:
+    if not all(map(math.isfinite, values)) or min(frame.rows, frame.cols) < 1:
+        return False
+    rows_mm, cols_mm = (n * step for n, step in zip((frame.rows, frame.cols), frame.pixel_spacing, strict=True))
+    if min(frame.pixel_spacing) < SMALLEST_SPACING_MM or max(rows_mm, cols_mm) > LARGEST_FIELD_OF_VIEW_MM:
         return False
     row, column = np.asarray(frame.orientation).reshape(2, 3)
     return bool(np.all(np.abs([row @ row - 1, column @ column - 1, row @ column]) < COSINE_TOLERANCE))

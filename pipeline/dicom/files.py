@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
 
+from pipeline.dicom.folder import files_in
 from pipeline.dicom.header import (
     SOP_CLASS_TAG,
     BrokenHeaderError,
@@ -39,7 +39,7 @@ def studies_in(root: Path, on_file: Callable[[], object] | None = None) -> tuple
         raise FileNotFoundError(f"no file or folder at {root}; give the one that holds the DICOM files")
     studies: dict[str, list[Path]] = {}
     others = 0
-    for path in _files(root):
+    for path in files_in(root):
         kind, study = _identity(path)
         if study:
             studies.setdefault(study, []).append(path)
@@ -60,29 +60,3 @@ def _identity(path: Path) -> tuple[str, str]:
     if header.cut:  # perhaps inside the UID
         return "", ""
     return header.media_class, Values(header.elements.values).text("StudyInstanceUID")
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Regular files below a folder in the order of their paths, each once, however many links lead to it."""
-    seen: set[tuple[int, int]] = set()
-    waiting = [root]
-    while waiting:
-        path = waiting.pop()
-        try:
-            status = path.stat()
-        except OSError:  # a link to nowhere
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        if S_ISREG(status.st_mode):
-            yield path
-        elif S_ISDIR(status.st_mode):
-            waiting += sorted(_children(path), reverse=True)
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # a folder that may not be read
-        return []

@@ -54,6 +54,8 @@ class FileHeader:
         images: how many it holds.
         series_uid: SeriesInstanceUID, empty if it has none.
         series_number: SeriesNumber.
+        sop_class: SOPClassUID, or that of the file meta information.
+        manufacturer: Manufacturer, as the header spells it.
         frames: its images; none if it is left out.
         tags: whose study it is.
     """
@@ -63,6 +65,8 @@ class FileHeader:
     images: int = 1
     series_uid: str = ""
     series_number: int | None = None
+    sop_class: str = ""
+    manufacturer: str = ""
     frames: tuple[Frame, ...] = ()
     tags: StudyTags | None = None
 
@@ -94,7 +98,12 @@ def read_file(path: Path) -> FileHeader:
         return FileHeader(code=Code.UNREADABLE_FILE)
     elements = header.elements.values
     values = Values(elements, header.little, character_set(elements))
-    found = FileHeader(series_uid=values.text("SeriesInstanceUID"), series_number=values.integer("SeriesNumber"))
+    found = FileHeader(
+        series_uid=values.text("SeriesInstanceUID"),
+        series_number=values.integer("SeriesNumber"),
+        sop_class=values.text("SOPClassUID") or header.media_class,
+        manufacturer=values.text("Manufacturer"),
+    )
     try:
         _check_kind(header, values)
         place, rows, cols = _pixel_place(header, values)

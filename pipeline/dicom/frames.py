@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ OTHER_FILES = "other files"  # those that belong to no series
 HERE_ONLY = {"path", "transfer_syntax", "complete", "pixels"}  # in which copies of one image may differ
 
 
-def read_study(paths: Iterable[Path]) -> StudyFiles:
+def read_study(paths: Iterable[Path], *, ignored: Callable[[FileHeader], bool] | None = None) -> StudyFiles:
     """Read the headers of a study's files; each file is opened once, and no pixel is read.
 
     Args:
         paths: files in any order and under any names; also such as are no DICOM. Copies of an image are read once.
+        ignored: whether a file is to be as if it were not there; asked only of files that hold no MR image.
 
     Returns:
         The study's MR images as records, ordered by series, instance number and place in the file; and what was
@@ -36,6 +37,8 @@ def read_study(paths: Iterable[Path]) -> StudyFiles:
             ``SEVERAL_STUDIES``, if images are of several; ``CONTRADICTORY_HEADERS``, if they are of several patients.
     """
     files = [read_file(path) for path in dict.fromkeys(map(Path, paths))]
+    if ignored is not None:
+        files = [file for file in files if file.code is None or not ignored(file)]
     names = _series_names(files)
     left_out = _left_out(files, names)
     taken = [file for file in files if file.code is None]

@@ -165,7 +165,7 @@ def read_header(stream: BinaryIO, wanted: Wanted) -> DicomHeader:
     """
     sure = _check_start(stream)
     try:
-        with _quiet():
+        with quiet():
             header = _read(stream, wanted)
     except Exception:  # pydicom raises many kinds over broken bytes
         raise BrokenHeaderError if sure else NotDicomError from None
@@ -198,7 +198,7 @@ def fragments(stream: BinaryIO, header: DicomHeader) -> tuple[int, bool]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Pydicom says nothing: some of it quotes the header. Filters are the whole process's, so one file at a time."""
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -24,6 +24,7 @@ from pipeline.dicom.header import EXPLICIT_BIG, UNCOMPRESSED
 from pipeline.dicom.refusal import Code, Refusal
 
 MOST_OPEN = 64  # files of several images that are kept open at a time
+LARGEST_VALUE = 1e15  # of a rescaled pixel: its square is still a float32
 WHOLE_BYTES = frozenset({8, 16, 32})  # bits of a pixel that numpy has a type for
 
 
@@ -167,6 +168,6 @@ def _rescaled(stored: NDArray[Any], frame: Frame) -> NDArray[Any]:
     if math.isfinite(frame.slope) and math.isfinite(frame.intercept):
         with np.errstate(over="ignore", invalid="ignore"):
             rescaled: NDArray[Any] = (stored * frame.slope + frame.intercept).astype(np.float32)
-        if np.isfinite(rescaled).all():
+        if (np.abs(rescaled) <= LARGEST_VALUE).all():  # and none is NaN
             return rescaled
     raise Refusal(Code.UNREADABLE_PIXELS, "the rescale slope or intercept is no usable number")

@@ -38,6 +38,16 @@ class Code(StrEnum):
         "Export them uncompressed, or as JPEG lossless, JPEG-LS, JPEG 2000 or RLE.",
     )
     UNREADABLE_PIXELS = ("UNREADABLE_PIXELS", "The pixels of an image cannot be decoded.", "Export the study again.")
+    TOO_LARGE = (
+        "TOO_LARGE",
+        "The cine has more pixels than may be held in memory.",
+        "Export it with the matrix that was acquired, not with an enlarged one.",
+    )
+    SCANNER_FACTS = (
+        "SCANNER_FACTS",
+        "The scanner facts beside a NIfTI image cannot be used.",
+        "Give a JSON object with manufacturer, model and field_strength, or no such file.",
+    )
 
     # What is wrong with the study
     NO_CINE = ("NO_CINE", "No series shows a heartbeat over time.", "Export the study with its cine series.")
@@ -81,6 +91,7 @@ class Code(StrEnum):
         "Export the one that is to be read.",
     )
     NOTHING_MOVES = ("NOTHING_MOVES", "Nothing moves in the cine.", "Check that the phases differ; export them again.")
+    NO_CONTRAST = ("NO_CONTRAST", "The images are blank around the heart.", "Look at the images; export them again.")
 
     # What a series is, where it is not the cine that is sought
     LONG_AXIS = ("LONG_AXIS", "A cine along the heart's long axis.", "Nothing to do: it is left out.")

@@ -1,0 +1,117 @@
+"""From a cold start to the first result, beside the bare cost of the library that answers; and the most memory.
+
+    python -m benchmarks.hospital_start [--repeats 9] [--package DIR] [--study DIR] [--python PATH]
+
+``evenbeat predict`` is started as a host starts it: a new process that reads the package, reads one study, asks the
+network and writes the results. Beside it, in turns, another new process imports onnxruntime, loads the same network and
+runs it once on zeros. The bar is a ratio of 2.0 for a study without DICOM, where nothing but our own way of starting
+counts. A DICOM study costs pydicom's and highdicom's start, too, and is measured beside a second process, which also
+imports these two. Peak memory is that of a study of 240 MiB of pixels; the bar is 400 MiB.
+
+``--python`` names the interpreter of an environment that holds the ``hospital`` extra and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.cine_assembly import write_study
+from tests.deployment.hospital_studies import write_nifti
+from tests.deployment.tiny_package import tiny_package
+
+ROOT = Path(__file__).parents[1]
+SLOWER, PEAK_MIB = 2.0, 400.0
+SMALL, LARGE = (20, 10, 128, 128), (30, 16, 512, 512)  # (phases, slices, rows, cols)
+BARE = """
+import os, sys
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+given = session.get_inputs()[0]
+session.run(None, {given.name: numpy.zeros((1, *given.shape[1:]), numpy.float32)})
+"""
+WITH_DICOM = "import pydicom, highdicom.sr, highdicom.sc" + BARE
+Command = Sequence[str | Path]
+
+
+def started(command: Command, bytecode: Path) -> tuple[float, float]:
+    """Run a process to its end.
+
+    Args:
+        command: what to start.
+        bytecode: folder for what Python compiles: an installed program is compiled already.
+
+    Returns:
+        Wall time [s], and the most memory that it held [MiB].
+    """
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = os.environ | one_thread | {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(bytecode)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    start = time.perf_counter()
+    process = subprocess.Popen([str(part) for part in command], env=environment, stdout=subprocess.DEVNULL, cwd=ROOT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"a process must end with status 0; {command[1:4]} ended with {process.returncode}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def compare(ours: Command, out: Path, bare: Command, repeats: int) -> tuple[float, float, float]:
+    """Median seconds of both, in turns, and the median of the ratios; the first turn compiles and warms the disk."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats + 1):
+        seconds = started([*ours, out / str(turn)], out.parent)[0], started(bare, out.parent)[0]
+        if turn:
+            times[0].append(seconds[0]), times[1].append(seconds[1])
+    ratios = [one / other for one, other in zip(*times, strict=True)]
+    return statistics.median(times[0]), statistics.median(times[1]), statistics.median(ratios)
+
+
+def main() -> None:
+    """Measure, print seconds, ratios and memory."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--package", type=Path, help="a student package (default: a tiny one)")
+    parser.add_argument("--study", type=Path, help="folder with one DICOM study (default: a synthetic one)")
+    parser.add_argument("--python", default=sys.executable, help="interpreter to start")
+    parser.add_argument("--no-large", action="store_true", help="leave out the study that is measured for its memory")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        package = arguments.package or tiny_package(root / "package").folder
+        predict = [arguments.python, "-m", "pipeline.cli", "predict", "--package", package]
+        studies = {"NIfTI": write_nifti(root / "nifti", name="cine.nii"), "DICOM": arguments.study or root / "dicom"}
+        if arguments.study is None:
+            _write(studies["DICOM"], SMALL)
+        network = package / "student.onnx"
+        for kind, code, bar in (("NIfTI", BARE, f" (bar {SLOWER})"), ("DICOM", BARE, ""), ("DICOM", WITH_DICOM, "")):
+            ours = [*predict, "--in", studies[kind], "--out"]
+            bare = [arguments.python, "-c", code, network]
+            seconds, alone, ratio = compare(ours, root / f"{kind}-{len(code)}", bare, arguments.repeats)
+            peer = "onnxruntime alone" if code is BARE else "onnxruntime, pydicom and highdicom alone"
+            print(
+                f"{kind} to results {seconds:.2f} s, {peer} {alone:.2f} s; ratio: median {ratio:.2f}{bar}", flush=True
+            )
+        if not arguments.no_large:
+            _write(root / "large", LARGE)
+            seconds, peak = started([*predict, "--in", root / "large", "--out", root / "large-out"], root)
+            print(f"{LARGE} in DICOM: {seconds:.1f} s, peak memory {peak:.0f} MiB (bar {PEAK_MIB:.0f})")
+
+
+def _write(folder: Path, shape: tuple[int, int, int, int]) -> None:
+    folder.mkdir()
+    write_study(folder, shape)
+
+
+if __name__ == "__main__":
+    main()

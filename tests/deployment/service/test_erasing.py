@@ -1,0 +1,93 @@
+"""What is erased, when, and by whom."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.tiny_studies import study_uid, tiny_study
+from pipeline.cli import main
+from pipeline.deployment.service.identity import study_key_of
+from pipeline.deployment.service.layout import InUseError, Layout
+from pipeline.deployment.service.retention import erase, expire, key_of
+from pipeline.deployment.service.settings import Retention
+from tests.deployment.service.support import results, running, send, settings, wait_for
+
+KEY = study_key_of(study_uid(1))
+
+
+def test_erase_removes_everything_of_a_study_while_the_service_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(settings(tmp_path)) as (service, _):
+        for number in (1, 2):
+            send(service.ports[0], tiny_study(number, 2))
+        wait_for(lambda: len(results(tmp_path)) == 2)
+        wait_for(lambda: service._store.counts()["done"] == 2)
+        assert main(["erase", study_uid(1), "--state", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == f"study {KEY}: removed 2 received files, 2 files of results, 2 rows\n"
+        assert not [path for path in tmp_path.rglob("*") if KEY in path.name]
+        assert list(results(tmp_path)) == [f"{study_key_of(study_uid(2))}/1"]
+        assert send(service.ports[0], tiny_study(1, 1)) == [0], "it may come again, as a new study"
+        wait_for(lambda: results(tmp_path).get(f"{KEY}/1", {}).get("instances") == 1)
+
+
+def test_erase_waits_for_a_study_that_is_being_read(tmp_path: Path) -> None:
+    with running(settings(tmp_path), seconds="1") as (service, _):
+        send(service.ports[0], tiny_study(1, 1))
+        wait_for(lambda: service._store.counts()["processing"])
+        with pytest.raises(InUseError, match=f"{KEY} is being read"):
+            erase(tmp_path, KEY, patience_s=0)
+        assert erase(tmp_path, KEY).inbox_files == 1
+    assert not [path for path in tmp_path.rglob("*") if KEY in path.name]
+
+
+@pytest.mark.parametrize("study", ["Doe^Jane", "123", "../x", "", "1.2.3/..", "1..2"])
+def test_what_is_neither_uid_nor_key_erases_nothing(study: str) -> None:
+    with pytest.raises(ValueError, match="must be a StudyInstanceUID") as refused:
+        key_of(study)
+    assert not study or study not in str(refused.value)
+
+
+def test_uid_and_key_name_the_same_study() -> None:
+    assert key_of(study_uid(1)) == key_of(KEY) == KEY
+
+
+def test_a_folder_that_is_no_services_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["erase", KEY, "--state", str(tmp_path)]) == 2
+    assert "no service's database" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_after_retention_inbox_and_results_go_and_what_was_not_read_stays(tmp_path: Path) -> None:
+    with running(settings(tmp_path)) as (service, _):
+        send(service.ports[0], tiny_study(1, 2))
+        wait_for(lambda: service._store.counts()["done"])
+        store, arguments = service._store, (service._inbox, service._layout)
+        assert expire(store, *arguments, Retention(1, 2), service._log) == 0
+        store.clock = lambda: time.time() + 1.5 * 3600
+        assert expire(store, *arguments, Retention(1, 2), service._log) == 1
+        assert not service._inbox.files(KEY)
+        assert f"{KEY}/1" in results(tmp_path), "results stay longer"
+        store.clock = lambda: time.time() + 2.5 * 3600
+        store.received("b" * 16)
+        assert expire(store, *arguments, Retention(1, 2), service._log) == 1
+        assert not results(tmp_path)
+        keys = {row["study_key"] for row in store.database.rows("SELECT study_key FROM studies")}
+        assert keys == {"b" * 16}
+
+
+def test_two_services_do_not_share_a_folder(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    with layout.held(), pytest.raises(InUseError, match="another holds"), Layout(tmp_path).held():
+        pass
+    with layout.held():
+        assert not list(tmp_path.glob("*.sqlite3")), "and it is free again"
+
+
+def test_the_state_folder_is_its_owners_only(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "state")
+    layout.prepare()
+    assert {path.stat().st_mode & 0o077 for path in (layout.state, layout.inbox, layout.results)} == {0}
