@@ -10,7 +10,7 @@ out=${2:?name the folder to write}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 read -ra engine <<< "${ENGINE:-$(command -v docker >/dev/null && echo docker || echo podman)}"
 mkdir "$out" "$out/docker"
-cp "$here"/{compose.yaml,evenbeat.example.toml,smoke.sh} "$out/docker/"
+cp "$here"/{compose.yaml,env.example,evenbeat.example.toml,smoke.sh} "$out/docker/"
 container=$("${engine[@]}" create --network none "$image")
 trap '"${engine[@]}" rm "$container" >/dev/null' EXIT
 for file in opt/evenbeat/sbom.json opt/holoscan/docs/hospital.md opt/holoscan/docs/conformance.md opt/holoscan/docs/dicom.md \

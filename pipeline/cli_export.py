@@ -27,7 +27,7 @@ def add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--dataset_dir", type=Path, help="prepared studies to check network and audit with")
     parser.add_argument("--name", help="of the package (default: the bundle's)")
     parser.add_argument("--version", help="of the package (default: this program's)")
-    parser.add_argument("--int8", action="store_true", help="8-bit network, if the worst group loses at most one point")
+    parser.add_argument("--int8", action="store_true", help="8-bit network, if no group loses more than one point")
     parser.add_argument("--force", action="store_true", help="replace a package that is there")
     parser.set_defaults(command=_export)
 

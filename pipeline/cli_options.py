@@ -7,6 +7,8 @@ from pathlib import Path
 
 DONE, OUR_FAULT, WRONG_USAGE, NOTHING_USABLE = 0, 1, 2, 3
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
+PACKAGE, DIGEST = "EVENBEAT_PACKAGE", "EVENBEAT_PACKAGE_DIGEST"  # variables of the hospital's commands
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def names(text: str) -> tuple[str, ...]:

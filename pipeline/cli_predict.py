@@ -8,13 +8,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.cli_options import DONE, NOTHING_USABLE, OUR_FAULT
+from pipeline.cli_options import DIGEST, DONE, NOTHING_USABLE, ONE_THREAD, OUR_FAULT, PACKAGE
 
 if TYPE_CHECKING:
     from pipeline.deployment.outcome import Outcome
 
-PACKAGE, DIGEST = "EVENBEAT_PACKAGE", "EVENBEAT_PACKAGE_DIGEST"
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 DESCRIPTION = """\
 Read one study and write its results.
 
@@ -62,12 +60,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     gc.disable()  # one study, and the process ends: to look for what could be freed takes a quarter of the time
     from pipeline.deployment.contracts import ContractError, read_settings, resolve
     from pipeline.deployment.job import JobFailedError, run_job
-    from pipeline.deployment.package import read_package
+    from pipeline.deployment.package import expected_sha256, read_package
     from pipeline.deployment.student import Student
 
     job = resolve(os.environ, given_input=arguments.input, given_output=arguments.output)
     settings = read_settings(job.input)
-    digests = {text for text in (arguments.expect_digest, settings.expect_digest) if text}
+    digests = {expected_sha256(text) for text in (arguments.expect_digest, settings.expect_digest) if text}
     if len(digests) > 1:
         raise ContractError(
             "one digest must be expected; option or variable and the rule's setting differ; correct one"
@@ -95,7 +93,7 @@ def _selftest(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         sys.stderr.write(f"evenbeat selftest: {error}\n")
         return OUR_FAULT
-    print("\n".join(lines(package, report)))
+    print("\n".join(lines(package, report, expected=bool(arguments.expect_digest))))
     return DONE
 
 

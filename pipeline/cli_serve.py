@@ -6,15 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from pipeline.cli_options import DONE
+from pipeline.cli_options import DIGEST, DONE, ONE_THREAD, PACKAGE
 
 DESCRIPTION = """\
 Take studies as a DICOM node, have the student read each, send what it found to the PACS.
 
 An instance is on the disk before its sender hears that it was taken. Health and metrics are on /healthz, /readyz and
 /metrics. SIGTERM ends it within 10 s; it goes on where it was, whatever ended it."""
-PACKAGE_VARIABLE, DIGEST_VARIABLE = "EVENBEAT_PACKAGE", "EVENBEAT_PACKAGE_DIGEST"
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 READER = "pipeline.deployment.job:open_reader"  # made in a process of its own
 
 
@@ -26,20 +24,20 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="settings, as in docker/evenbeat.example.toml"
     )
-    package = os.environ.get(PACKAGE_VARIABLE)
+    package = os.environ.get(PACKAGE)
     parser.add_argument(
         "--package",
         type=Path,
         default=package,
         required=package is None,
         metavar="DIR",
-        help=f"student package (default: ${PACKAGE_VARIABLE})",
+        help=f"student package (default: ${PACKAGE})",
     )
     parser.add_argument(
         "--expect-digest",
-        default=os.environ.get(DIGEST_VARIABLE, ""),
+        default=os.environ.get(DIGEST, ""),
         metavar="SHA256",
-        help=f"digest that the package must have (default: ${DIGEST_VARIABLE})",
+        help=f"digest that the package must have (default: ${DIGEST})",
     )
     parser.add_argument("--retry-parked", action="store_true", help="try again what was given up before")
     parser.set_defaults(command=_serve)
@@ -64,7 +62,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments.config)
     package = read_package(arguments.package, arguments.expect_digest or None)
     options = {"package": str(arguments.package), "expected_digest": package.digest}
-    student = ServedStudent(package.identity, package.reference, READER, options)
+    expected = bool(arguments.expect_digest)
+    student = ServedStudent(package.identity, package.reference, READER, options, expected)
     return leave(run(settings, student, retry_parked=arguments.retry_parked))
 
 

@@ -159,6 +159,21 @@ def test_the_student_of_the_compose_file_is_shut_in() -> None:
     assert not {"privileged", "cap_add", "network_mode", "devices", "pid"} & set(student)
 
 
+def test_a_digest_that_nobody_has_told_lets_no_package_pass_wherever_a_hospital_starts_the_student() -> None:
+    """`.env` beside the compose file, as copied: until the digest stands in it, every package is refused."""
+    from pipeline.deployment.package import PackageError, expected_sha256
+
+    told = dict(line.split("=") for line in (DOCKER / "env.example").read_text().splitlines() if line[0] != "#")
+    student = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["student"]
+    assert student["environment"] == {name: f"${{{name}:-}}" for name in told}
+    with pytest.raises(PackageError):
+        expected_sha256(told["EVENBEAT_PACKAGE_DIGEST"])
+    started = [line for line in _commands("hospital.md", "docker run") if "dpkg-query" not in line]
+    assert len(started) == 4
+    assert [line for line in started if "--env-file docker/.env" not in line] == []
+    assert "env.example" in (DOCKER / "offline.sh").read_text()
+
+
 def test_the_tracking_server_names_its_driver() -> None:
     """SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, earlier ones as psycopg2."""
     mlflow = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["mlflow"]

@@ -157,7 +157,10 @@ def _rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _model(rows: Sequence[Mapping[str, Any]], plan: Mapping[str, Any], model: str | None) -> str:
     models = sorted({str(row["model"]) for row in rows})
     if model is not None and model not in models:
-        raise AuditError(f"the model must be one that was audited; got {model!r}; {nearest(model, models)}")
+        raise AuditError(
+            f"the model must be one that was audited; got {model!r}; "
+            f"the audit has {', '.join(map(repr, models))}; say which, --model NAME"
+        )
     candidates = [model] if model else [name for name in models if name != plan.get("reference_model")] or models
     if len(candidates) != 1:
         raise AuditError(

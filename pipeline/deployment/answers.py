@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,7 @@ def reproduces(frame: pd.DataFrame, audited: Audited) -> bool:
     everybody = audited.find(ALL, ALL, "accuracy") or audited.find(ALL, ALL, "auc")
     if everybody is None or (everybody.n_patients, everybody.n_rows) != (frame["patient_id"].nunique(), len(frame)):
         return False
-    groups = {ALL: [ALL] * len(frame)} | {c: names for c in audited.group_by if (names := _names(frame, c))}
-    for row in rows_of(frame, groups):
+    for row in rows_of(frame, {ALL: [ALL] * len(frame)} | groups_of(frame, audited.group_by)):
         for measure, value, tolerance in (("accuracy", row.accuracy, 1.0 / row.n), ("auc", row.auc, AUC_TOLERANCE)):
             found = audited.find(row.column, row.group, measure)
             if found is not None and found.n_rows == row.n and abs(found.value - value) > tolerance + 1e-9:
@@ -160,11 +160,13 @@ def reproduces(frame: pd.DataFrame, audited: Audited) -> bool:
     return True
 
 
-def _names(frame: pd.DataFrame, column: str) -> list[str]:
-    try:
-        return group_names(frame, column)
-    except PredictionsError:  # e.g. sex, which a prepared datalist does not put into predictions
-        return []
+def groups_of(frame: pd.DataFrame, columns: Iterable[str]) -> dict[str, list[str]]:
+    """Column -> group of every row, for those columns that answers have; sex, say, is not in a prepared datalist."""
+    found = {}
+    for column in columns:
+        with suppress(PredictionsError):
+            found[column] = group_names(frame, column)
+    return found
 
 
 def reference_of(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:

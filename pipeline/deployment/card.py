@@ -60,19 +60,32 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     checked = manifest["checked_with"]
     yield "Checked", f"against the trained network on {checked['cases']} {checked['inputs']}"
     if manifest["envelope"]:
-        said = "the packed network was run on the audited studies and gave the audited values"
-        yield "Audit", said if checked["audit_reproduced"] else "the audited values were not computed again for packing"
+        yield "Audit", _audit(manifest)
+    if manifest["operating_threshold"]:
+        yield "Decision", "the most probable class; the audit's operating threshold is not applied"
     yield "Made with", str(manifest["created_with"])
+
+
+def _audit(manifest: Mapping[str, Any]) -> str:
+    if not manifest["checked_with"]["audit_reproduced"]:
+        return "the audited values were not computed again for packing"
+    if manifest["int8"] is None:
+        return "the packed network was run on the audited studies and gave the audited values"
+    return (
+        "its values are those of the float32 network, which was run on the audited studies and gave them again; the "
+        "packed int8 network is not that one, see Precision"
+    )
 
 
 def _precision(manifest: Mapping[str, Any]) -> str:
     int8 = manifest["int8"]
     if int8 is None:
         return str(manifest["precision"])
-    before, after = int8["float32"], int8["int8"]
+    before, after, most = int8["float32"], int8["int8"], int8["largest_loss"]
     return (
-        f"int8: accuracy in the worst group {after:.3f}, {before:.3f} before rounding to 8 bits "
-        f"({int8['cases']} studies by {int8['column']}); the audit's values are those before it"
+        f"int8: the most that a group lost by rounding to 8 bits is {most['accuracy']:.3f} of accuracy, in "
+        f"{most['column']} {most['group']}; accuracy in the worst group {after:.3f}, {before:.3f} before "
+        f"({int8['cases']} studies by {', '.join(int8['columns'])}); AUC was not judged"
     )
 
 

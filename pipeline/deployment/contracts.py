@@ -45,6 +45,7 @@ MOUNTS = (
     ("/app/data/input_data", "/app/data/output"),
     ("/var/holoscan/input", "/var/holoscan/output"),
 )
+IN_THE_IMAGE = "/var/holoscan/input"  # our image holds it, empty, whether or not a host mounts anything there
 
 
 class ContractError(ValueError):
@@ -119,7 +120,9 @@ def _named(environment: Mapping[str, str]) -> list[_Candidate]:
 
 def _usual(root: Path) -> list[_Candidate]:
     mounts = [(root / source.lstrip("/"), root / output.lstrip("/")) for source, output in MOUNTS]
-    return [_Candidate(source, str(source), str(output)) for source, output in mounts if source.is_dir()]
+    own = root / IN_THE_IMAGE.lstrip("/")
+    there = [(source, output) for source, output in mounts if source.is_dir() and (source != own or not _empty(own))]
+    return [_Candidate(source, str(source), str(output)) for source, output in there]
 
 
 def _only_one(candidates: Sequence[_Candidate]) -> _Candidate:
@@ -210,6 +213,11 @@ def _holds_something(folder: Path) -> bool:
         return any(folder.iterdir())
     except OSError:
         return False
+
+
+def _empty(folder: Path) -> bool:
+    """Whether nothing is in a folder; of one that may not be read, nobody can tell."""
+    return os.access(folder, os.R_OK | os.X_OK) and not _holds_something(folder)
 
 
 def _same(one: Path, other: Path) -> bool:

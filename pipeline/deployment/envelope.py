@@ -11,7 +11,7 @@ from transforms.scanner import UNKNOWN, Scanner, field_text
 
 KNOWABLE = ("vendor", "field_strength_t", "scanner")  # columns that a hospital can tell from headers
 ANOTHER = "another"  # stands for a scanner that the audit does not list: its name would be text of a header
-CROSS = " x "
+CROSS = " x "  # between the columns of a group of several, and between their values
 UNSEEN_REASON = "the audit has no patient of this group"
 FROM_BEST = (Verdict.AUDITED, Verdict.TOO_FEW, Verdict.UNSEEN)
 SAVED = ("column", "group", "measure", "n_patients", "value", "low", "high", "reason")
@@ -124,7 +124,7 @@ def judge(envelope: Envelope | None, scanner: Scanner) -> EnvelopeVerdict:
         not list is called ``another``.
     """
     if envelope is None:
-        return EnvelopeVerdict(Verdict.UNSEEN, ())
+        return EnvelopeVerdict(Verdict.UNSEEN, (), audited=False)
     verdicts: list[Verdict] = []
     entries: list[AuditedGroup] = []
     for column in envelope.columns:

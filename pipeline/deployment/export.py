@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +34,8 @@ class Packed:
     Attributes:
         package: as a hospital will read it.
         checked_with: what torch and onnxruntime were compared on, and whether the audit's values came out again.
-        int8: accuracy in the worst group before and after rounding to 8 bits; ``None`` for float32.
+        int8: accuracy in the worst group before and after rounding to 8 bits, and the most that any group lost;
+            ``None`` for float32.
     """
 
     package: Package
@@ -47,8 +48,9 @@ class Packed:
         yield f"{package.name} {package.version}, {package.onnx_path.stat().st_size / 1000:.0f} kB, {package.precision}"
         yield f"checked against torch on {checked['cases']} {checked['inputs']}"
         if self.int8 is not None:
-            before, after = self.int8["float32"], self.int8["int8"]
-            yield f"accuracy in the worst {self.int8['column']}: float32 {before:.4f}, int8 {after:.4f}"
+            before, after, most = self.int8["float32"], self.int8["int8"], self.int8["largest_loss"]
+            yield f"accuracy in the worst group: float32 {before:.4f}, int8 {after:.4f}"
+            yield f"largest loss of accuracy in 8 bits: {most['accuracy']:.4f}, in {most['column']} {most['group']}"
         yield _audit_line(package, checked)
         yield f"wrote {package.folder}"
         yield f"digest {package.digest}"
@@ -86,7 +88,7 @@ def export_package(
         FileExistsError: if ``out`` holds something else, or a package without ``force``.
         FileNotFoundError: if a file is absent.
         ValueError: if model, studies and audit do not belong together, the hospital could not run the recipe, or 8
-            bits cost the worst group more than a point of accuracy.
+            bits cost a group more than a point of accuracy, or the audited studies to tell are not at hand.
     """
     place = check_place(out, force=force)
     if int8 and dataset_dir is None:
@@ -101,7 +103,8 @@ def export_package(
     checked_with["audit_reproduced"] = reproduced
     loss = None
     if int8 and dataset_dir is not None and studies is not None:
-        onnx, loss = _rounded(onnx, dataset_dir, studies, state)
+        columns = _columns_to_judge_by(found, reproduced=reproduced)
+        onnx, loss = _rounded(onnx, dataset_dir, studies, state, columns)
     manifest = {
         **_names(state, name, version),
         **model_facts(state, recipe),
@@ -120,7 +123,7 @@ def _audit_line(package: Package, checked_with: Mapping[str, Any]) -> str:
     columns = ", ".join(package.envelope.columns) or "no column that headers tell: every scanner will be called unseen"
     said = f"audit of {package.envelope.model!r} by {columns}"
     if checked_with["audit_reproduced"]:
-        return f"{said}: its values come out again"
+        return f"{said}: its values come out again{' in float32' if package.precision == 'int8' else ''}"
     return f"{said}: its values were not computed again, for want of the audited studies (--dataset_dir)"
 
 
@@ -173,14 +176,25 @@ def _reference(onnx: bytes, studies: PreparedStudies, found: PackageAudit) -> di
 
 
 def _rounded(
-    onnx: bytes, dataset_dir: str | Path, tested: PreparedStudies, state: Mapping[str, Any]
+    onnx: bytes, dataset_dir: str | Path, tested: PreparedStudies, state: Mapping[str, Any], columns: Sequence[str]
 ) -> tuple[bytes, dict[str, Any]]:
     from pipeline.deployment.quantise import CALIBRATED_ON, accepted_int8
 
     if tested.section == "training":
         raise ValueError("int8 is judged on studies that it is not calibrated on; the datalist has training alone")
     training = prepared_studies(dataset_dir, ("training",), state["recipe_digest"], state["classes"])
-    return accepted_int8(onnx, training.spread(CALIBRATED_ON), tested)
+    return accepted_int8(onnx, training.spread(CALIBRATED_ON), tested, columns)
+
+
+def _columns_to_judge_by(found: PackageAudit | None, *, reproduced: bool) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    if not reproduced:
+        raise ValueError(
+            f"8 bits must be judged on the audited studies, labelled, of the split {found.audited.plan['split']!r}; "
+            "these are others; give the --dataset_dir that was audited, or export without --int8"
+        )
+    return found.audited.group_by
 
 
 def _names(state: Mapping[str, Any], name: str | None, version: str | None) -> dict[str, Any]:
@@ -199,7 +213,8 @@ def _of_audit(found: PackageAudit | None) -> dict[str, Any]:
         return {"envelope": None, "operating_threshold": None, "audit": None}
     threshold = next(({"class": c, "threshold": t} for c, t in found.threshold.items()), None)
     source = {"sha256": found.audited.digest, "fingerprint": found.audited.fingerprint}
-    return {"envelope": found.envelope.to_dict(), "operating_threshold": threshold, "audit": source}
+    audit = {**source, "audited_precision": "float32"}  # whatever the package's own is
+    return {"envelope": found.envelope.to_dict(), "operating_threshold": threshold, "audit": audit}
 
 
 def _write(place: Path, manifest: Mapping[str, Any], onnx: bytes, found: PackageAudit | None) -> Package:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.deployment.result_json import FORMAT
@@ -27,29 +27,61 @@ def publish(files: Mapping[str, bytes], folder: Path) -> tuple[Path, ...]:
     Args:
         files: content by name. The last one must be the list of the others as ``result.json`` has it.
         folder: where to; made if missing. The same content there already is left alone. Of another content, what its
-            list names is removed; files that no list of ours names are never touched.
+            list names is removed. A file of another's is touched only if it bears the name of one of ours, and never
+            if that is the last one's. Two runs at once write one after the other.
 
     Returns:
         Paths of the files, in their order.
 
     Raises:
+        FileExistsError: if the last one's name is taken by a list that is not ours; nothing is written then.
         OSError: if they cannot be written. What was there before is there still, or, if renaming had begun, nothing
             of ours is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / name for name in files)
-    left = tuple(folder.glob(f"{WORK}*"))  # of runs that were killed
-    if not left and all(_holds(folder / name, content) for name, content in files.items()):
+    _check_ours(paths[-1])
+    if not any(folder.glob(f"{WORK}*")) and all(_holds(folder / name, content) for name, content in files.items()):
         return paths
     work = folder / f"{WORK}{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        work.mkdir()
-        for name, content in files.items():
-            _write(work / name, content)
-        _replace(files, folder, work, left)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with _alone(folder):
+        left = tuple(folder.glob(f"{WORK}*"))  # of runs that were killed: one that lives would hold the folder
+        try:
+            work.mkdir()
+            for name, content in files.items():
+                _write(work / name, content)
+            _replace(files, folder, work, left)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     return paths
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other run writes into a folder; on a file system that cannot lock one, go on at once."""
+    descriptor = None
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl  # not everywhere
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # a process that is killed lets go of it
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _check_ours(last: Path) -> None:
+    """Refuse a list of another program's; one that is no JSON was ours, and cut short."""
+    try:
+        document = json.loads(last.read_bytes())
+    except (OSError, ValueError):
+        return
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise FileExistsError(
+            f"the folder for results must have no {last.name} but ours; it has one of another format; choose another"
+        )
 
 
 def _replace(files: Mapping[str, bytes], folder: Path, work: Path, left: tuple[Path, ...]) -> None:

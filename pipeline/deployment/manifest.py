@@ -84,23 +84,6 @@ def classes_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def counts_of(manifest: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Training patients by column and group."""
-    groups = manifest["training_groups"]
-    return {str(column): {str(name): int(n) for name, n in found.items()} for column, found in groups.items()}
-
-
-def threshold_of(manifest: Mapping[str, Any]) -> dict[str, float]:
-    """Class -> operating point; empty without one."""
-    record = manifest["operating_threshold"]
-    if record is None:
-        return {}
-    name, value = record["class"], float(record["threshold"])
-    fine = name in manifest["classes"] and 0 <= value <= 1
-    must(fine, "operating_threshold must be of a class, and a share", record)
-    return {str(name): value}
-
-
 def reference_of(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the student said of the audited studies; ``None`` if that is not known."""
     record = manifest["reference"]

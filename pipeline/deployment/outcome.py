@@ -57,10 +57,12 @@ class EnvelopeVerdict:
     Attributes:
         verdict: the least favourable of its groups'.
         groups: one entry per grouping column of the envelope and measure.
+        audited: whether the package has an audit at all; one by site alone has no group that headers tell.
     """
 
     verdict: Verdict
     groups: tuple[AuditedGroup, ...]
+    audited: bool = True
 
 
 @dataclass(frozen=True)

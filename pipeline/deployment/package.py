@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,11 @@ from pipeline.deployment.manifest import (
     VERSION,
     PackageError,
     classes_of,
-    counts_of,
     name_of,
     parse_manifest,
     precision_of,
     recipe_of,
     reference_of,
-    threshold_of,
 )
 from pipeline.deployment.outcome import PackageIdentity
 from transforms.recipe import StudentInput
@@ -46,7 +44,7 @@ __all__ = [
     "OUTPUT",
     "Package",
     "PackageError",
-    "manifest_digest",
+    "expected_sha256",
     "read_package",
 ]
 
@@ -65,15 +63,11 @@ class Package:
         classes: in the order of the logits.
         recipe: of the student's input.
         envelope: what was audited; ``None`` for a package without an audit.
-        training_groups: column -> group -> training patients.
-        threshold: class -> probability from which the audit calls it positive; empty without one.
         reference: what the student said of the audited studies, for drift; ``None`` if that is not known. ``n_cases``;
             ``classes``: class -> share of studies in which it is the most probable; ``features``:
             ``{"max_probability": 10 shares of studies, by tenths of the highest probability}``; ``groups``: column ->
             group -> share of studies.
-        runs: MLflow runs, ``{"student": id or None, "teachers": [id, …]}``.
         precision: ``float32`` or ``int8``.
-        created_with: program and version.
         onnx_digest: SHA-256 of the network's file.
     """
 
@@ -84,12 +78,8 @@ class Package:
     classes: tuple[str, ...]
     recipe: StudentInput
     envelope: Envelope | None
-    training_groups: Mapping[str, Mapping[str, int]]
-    threshold: Mapping[str, float] = field(default_factory=dict)
     reference: Mapping[str, Any] | None = None
-    runs: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float32"
-    created_with: str = ""
     onnx_digest: str = ""
 
     @property
@@ -113,10 +103,9 @@ class Package:
     def shown(self, scanner: Scanner) -> Scanner:
         """A scanner with nothing that only a header could have said.
 
-        The model stays if the student was audited or trained on that scanner; site, software and raw spelling go.
+        The model stays if the student was audited on that scanner; site, software and raw spelling go.
         """
-        known = set() if self.envelope is None else set(self.envelope.seen("scanner"))
-        known |= set(self.training_groups.get("scanner", {}))
+        known = frozenset() if self.envelope is None else self.envelope.seen("scanner")
         bare = Scanner(vendor=scanner.vendor, field_strength_t=scanner.field_strength_t)
         return replace(bare, model=scanner.model) if scanner.name in known else bare
 
@@ -143,6 +132,7 @@ def read_package(folder: str | Path, expected_digest: str | None = None) -> Pack
     try:
         package = _package(root, digest, manifest)
         files = {str(name): dict(entry) for name, entry in manifest["files"].items()}
+        _check_files(root, files, needed={ONNX, CARD} | ({AUDIT} if package.envelope else set()))
     except PackageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -150,13 +140,26 @@ def read_package(folder: str | Path, expected_digest: str | None = None) -> Pack
             f"{MANIFEST} must have all that a package of version {VERSION} has; {type(error).__name__}: {error}; "
             f"{AGAIN}"
         ) from error
-    _check_files(root, files, needed={ONNX, CARD} | ({AUDIT} if package.envelope else set()))
     return package
 
 
-def manifest_digest(folder: str | Path) -> str:
-    """SHA-256 of a package's manifest, which is the digest to expect, without a check of its files."""
-    return hashlib.sha256(_manifest_bytes(Path(folder))).hexdigest()
+def expected_sha256(text: str) -> str:
+    """A digest as tools and people spell it, in the one way that digests are compared: 64 digits, lower case.
+
+    Example:
+        >>> expected_sha256(" sha256:" + 32 * "AB") == 32 * "ab"
+        True
+
+    Raises:
+        PackageError: if it is none.
+    """
+    digest = text.strip().lower().removeprefix("sha256:")
+    if not DIGEST.fullmatch(digest):
+        raise PackageError(
+            f"the expected digest must be a SHA-256 of 64 hexadecimal digits; got {len(digest)} characters; copy the "
+            "one that evenbeat export printed"
+        )
+    return digest
 
 
 def _manifest_bytes(root: Path) -> bytes:
@@ -172,12 +175,7 @@ def _manifest_bytes(root: Path) -> bytes:
 def _check_expected(digest: str, expected: str | None) -> None:
     if not expected:
         return
-    wanted = expected.strip().lower().removeprefix("sha256:")
-    if not DIGEST.fullmatch(wanted):
-        raise PackageError(
-            f"the expected digest must be a SHA-256 of 64 hexadecimal digits; got {len(wanted)} characters; copy the "
-            "one that evenbeat export printed"
-        )
+    wanted = expected_sha256(expected)
     if digest != wanted:
         raise PackageError(f"the package's digest must be the expected one, {wanted}; got {digest}; {AGAIN}")
 
@@ -192,12 +190,8 @@ def _package(root: Path, digest: str, manifest: Mapping[str, Any]) -> Package:
         classes=classes_of(manifest),
         recipe=recipe_of(manifest),
         envelope=None if envelope is None else Envelope.from_dict(envelope),
-        training_groups=counts_of(manifest),
-        threshold=threshold_of(manifest),
         reference=reference_of(manifest),
-        runs=dict(manifest["runs"]),
         precision=precision_of(manifest),
-        created_with=str(manifest["created_with"]),
         onnx_digest=str(manifest["files"][ONNX]["sha256"]),
     )
 

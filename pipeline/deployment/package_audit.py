@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.audit.audited import Audited, AuditError, read_audited, without_cases
+from pipeline.audit.audited import Audited, read_audited, without_cases
 from pipeline.audit.findings import ALL
 from pipeline.audit.statistics import Estimate
 from pipeline.deployment.envelope import CROSS, Envelope, knowable, parts
@@ -45,14 +45,14 @@ def read_package_audit(
         path: ``audit.json``, or the folder that holds it.
         classes: of the model, in order.
         model: its name in the audit.
-        likely: the name that its bundle gives it, taken if the audit has it and ``model`` is ``None``.
+        likely: the name that its bundle gives it, meant if ``model`` is ``None``; without both, the only model.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        AuditError: if it is not an audit, or not clear which model is meant.
+        AuditError: if it is not an audit, has no model of that name, or it is not clear which model is meant.
         ValueError: if its classes or their order are not the model's, or a group could never be met in a hospital.
     """
-    audited = _read(path, model, likely)
+    audited = read_audited(path, model or likely)
     if audited.classes != tuple(classes):
         raise ValueError(
             f"the classes of audit and model must agree in name and order; the audit has {', '.join(audited.classes)}, "
@@ -90,15 +90,6 @@ def envelope_of(audited: Audited) -> Envelope:
         left_out=tuple(column for column in audited.group_by if not knowable(column)),
         level=audited.level,
     )
-
-
-def _read(path: str | Path, model: str | None, likely: str | None) -> Audited:
-    if model is None and likely is not None:
-        try:
-            return read_audited(path, likely)
-        except AuditError:
-            return read_audited(path)  # under another name, or with an error of its own
-    return read_audited(path, model)
 
 
 def _card(path: str | Path) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 from pipeline.deployment.manifest import FORMAT, MANIFEST
 
+BROWSER_FILES = (".DS_Store", ".directory")
+
 
 def check_place(out: str | Path, *, force: bool) -> Path:
     """Where a package may be written: nowhere yet, an empty folder, or with ``force`` an earlier package.
@@ -76,7 +78,7 @@ def write_folder(out: Path, files: Mapping[str, bytes], check: Callable[[Path], 
 
 
 def _only_a_package(path: Path) -> bool:
-    """Whether a folder holds a package and no file of anybody's; those of file browsers begin with a dot."""
+    """Whether a folder holds a package and nothing of anybody's; what file browsers leave does not count."""
     try:
         found = json.loads((path / MANIFEST).read_bytes())
     except (OSError, ValueError):
@@ -84,4 +86,8 @@ def _only_a_package(path: Path) -> bool:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         return False
     own = {MANIFEST, *dict(found.get("files", {}))}
-    return all(entry.name in own or entry.name.startswith(".") for entry in path.iterdir())
+    return all(entry.is_file() and (entry.name in own or _of_a_browser(entry.name)) for entry in path.iterdir())
+
+
+def _of_a_browser(name: str) -> bool:
+    return name in BROWSER_FILES or name.startswith("._")

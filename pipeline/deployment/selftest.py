@@ -24,6 +24,7 @@ SPACING_MM, GAP_MM = 2.0, 10.0
 DIASTOLE_MM, SYSTOLE_MM, WALL_MM = 26.0, 17.0, 9.0  # radius of the cavity, and its wall
 LUNG, MUSCLE, BLOOD = 60.0, 220.0, 600.0
 SUM_TOLERANCE = 1e-9
+NOT_EXPECTED = "but no digest is expected: any package would be taken; set EVENBEAT_PACKAGE_DIGEST"
 
 
 class SelftestError(RuntimeError):
@@ -110,15 +111,16 @@ def peak_mib() -> float:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def lines(package: Package, report: Report) -> Iterator[str]:
+def lines(package: Package, report: Report, *, expected: bool) -> Iterator[str]:
     """What the command prints.
 
     Args:
         package: that was tested.
         report: of the test.
+        expected: whether a digest was expected of the package, which then is this one.
     """
     yield f"package: {package.name} {package.version}, {package.precision}, classes {', '.join(package.classes)}"
-    yield f"digest: {package.digest}"
+    yield f"digest: {package.digest}, {'as expected' if expected else NOT_EXPECTED}"
     yield f"recipe: {package.recipe.digest}"
     yield f"envelope: {'none, every scanner is unseen' if package.envelope is None else _envelope(package)}"
     yield f"python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
@@ -127,7 +129,8 @@ def lines(package: Package, report: Report) -> Iterator[str]:
 
 
 def _envelope(package: Package) -> str:
-    return ", ".join(package.envelope.columns) if package.envelope else ""
+    columns = package.envelope.columns if package.envelope else ()
+    return ", ".join(columns) or "no column that headers tell, every scanner is unseen"
 
 
 def _version(library: str) -> str:

@@ -41,6 +41,7 @@ MOMENTS = (
     ("StudyDate", "StudyTime"),
 )
 NO_MOMENT = ("19000101", "000000")
+LATIN_9 = frozenset({"ISO_IR 203", "ISO 2022 IR 203"})  # of the standard, though pydicom 3.0 does not know them
 REFERENCED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 # All that results look at in a header: whoever reads one for them need read no more.
 KEYWORDS = tuple(
@@ -158,11 +159,12 @@ def _text(header: Dataset, keyword: str) -> str:
 
 
 def _character_set(header: Dataset) -> list[str]:
-    """Terms that pydicom knows, as the header has them; a header's own words are not carried on."""
+    """Terms of the standard, as the header has them; a header's own words are not carried on."""
     value = header.get("SpecificCharacterSet")
     terms = [value] if isinstance(value, str) else list(value or ())
     terms = [str(term).strip(" \0") for term in terms]
-    return terms if any(terms) and all(term in charset.python_encoding for term in terms) else []
+    known = charset.python_encoding.keys() | LATIN_9
+    return terms if any(terms) and all(term in known for term in terms) else []
 
 
 def _copied(header: Dataset, keyword: str) -> DataElement | RawDataElement | None:

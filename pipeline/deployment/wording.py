@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from pipeline.deployment.envelope import ANOTHER, CROSS
 from pipeline.deployment.outcome import AuditedGroup, EnvelopeVerdict, Outcome, Reading, Verdict
 from transforms.scanner import VENDORS, Scanner
 
 RESEARCH_ONLY = "Research use only. Not for diagnosis."
 COLUMNS = {"vendor": "vendor", "field_strength_t": "field", "scanner": "scanner"}
 MEASURES = {"auc": "AUC"}
-CROSS = " x "  # between the values of a group of several columns
-NOT_NAMED = "another"  # a group that the audit does not have: its name would be text of a header
 NO_SCANNER = "The images do not tell their scanner."
 NO_AUDIT = "The package has no audit: nothing is known of how well it does."
+NO_COLUMN = "The audit has no column that headers tell: nothing is known of scanners like this one."
 VERDICTS = {
     Verdict.AUDITED: "The audit knows scanners like this one.",
     Verdict.TOO_FEW: "The audit has too few patients of scanners like this one.",
@@ -28,7 +28,9 @@ def verdict_sentence(envelope: EnvelopeVerdict | None) -> str:
     """What the audit says of a study's scanner, in one sentence."""
     if envelope is None:
         return NO_SCANNER
-    return VERDICTS[envelope.verdict] if envelope.groups else NO_AUDIT
+    if not envelope.audited:
+        return NO_AUDIT
+    return VERDICTS[envelope.verdict] if envelope.groups else NO_COLUMN
 
 
 def group_sentence(group: AuditedGroup) -> str:
@@ -68,7 +70,7 @@ def shown_group(group: AuditedGroup) -> str:
     """A group's name if it is the audit's, or made of our own words; a header's text is never shown."""
     if group.n_patients > 0:
         return group.group
-    return CROSS.join(part if _is_ours(part) else NOT_NAMED for part in group.group.split(CROSS))
+    return CROSS.join(part if _is_ours(part) else ANOTHER for part in group.group.split(CROSS))
 
 
 def shown_model(scanner: Scanner, envelope: EnvelopeVerdict | None) -> str | None:

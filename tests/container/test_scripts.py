@@ -43,7 +43,7 @@ def test_what_an_offline_hospital_gets_is_verified_and_loaded_as_it_was(
     folder = tmp_path / "offline"
     done = _script(engine, "offline.sh", image, folder)
     assert done.returncode == 0, done.stderr
-    assert len((folder / "SHA256SUMS").read_text().splitlines()) == 10
+    assert len((folder / "SHA256SUMS").read_text().splitlines()) == 11
     verify = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     assert subprocess.run(verify, cwd=folder, check=False).returncode == 0
     with (folder / "package.json").open("ab") as file:

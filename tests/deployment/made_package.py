@@ -82,14 +82,15 @@ def network(recipe: StudentInput = RECIPE) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def made_package(folder: Path, said: Mapping[str, Any] | None = None) -> Path:
+def made_package(folder: Path, said: Mapping[str, Any] | None = None, *, onnx: bytes | None = None) -> Path:
     """Write a package that is right in every byte, whatever its manifest says.
 
     Args:
         folder: made.
         said: the manifest; :func:`manifest` by default.
+        onnx: the network; :func:`network` by default.
     """
-    files = {ONNX: network(), AUDIT: b'{"version": 2}\n', CARD: b"# A student\n"}
+    files = {ONNX: onnx or network(), AUDIT: b'{"version": 2}\n', CARD: b"# A student\n"}
     folder.mkdir(parents=True)
     for name, content in {**files, MANIFEST: manifest_bytes(said or manifest(), files)}.items():
         (folder / name).write_bytes(content)

@@ -93,6 +93,25 @@ def test_an_empty_folder_gives_way_to_one_with_a_study(study: Callable[[str], st
     assert (job.input, job.output) == (tmp_path / "data", tmp_path / "out")
 
 
+def test_the_empty_folder_of_the_image_is_no_study_unless_a_host_names_it(tmp_path: Path) -> None:
+    """A mount that was forgotten or misspelt: what lacks is the input, whatever is mounted for the output."""
+    for name in ("var/holoscan/input", "output"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(ContractError, match="an input folder must be named; got none"):
+        resolve({}, root=tmp_path)
+    named = {"HOLOSCAN_INPUT_PATH": str(tmp_path / "var/holoscan/input"), "HOLOSCAN_OUTPUT_PATH": str(tmp_path / "out")}
+    assert resolve(named, root=tmp_path).input == tmp_path / "var/holoscan/input"
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
+    study: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study("var/holoscan/input")
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "input")
+    with pytest.raises(ContractError, match="must be readable"):
+        resolve({}, root=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("environment", "message"),
     [

@@ -45,7 +45,7 @@ def test_a_group_that_the_audit_has_not_seen_comes_with_no_value_and_says_so() -
 
 
 def test_without_an_audit_every_scanner_is_unseen() -> None:
-    assert judge(None, Scanner("Siemens")) == EnvelopeVerdict(UNSEEN, ())
+    assert judge(None, Scanner("Siemens")) == EnvelopeVerdict(UNSEEN, (), audited=False)
 
 
 def test_an_audit_by_site_alone_knows_no_scanner() -> None:

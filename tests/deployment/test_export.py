@@ -19,6 +19,7 @@ from pipeline.audit.audited import read_audited
 from pipeline.audit.records import schema
 from pipeline.cli import main
 from pipeline.deployment.answers import answers, prepared_studies, reference_of, reproduces, softmax
+from pipeline.deployment.card import package_card
 from pipeline.deployment.envelope import judge
 from pipeline.deployment.example_inputs import rendered_inputs
 from pipeline.deployment.export import Packed, export_package
@@ -28,6 +29,7 @@ from pipeline.deployment.session import cpu_session
 from pipeline.deployment.student import Student
 from pipeline.tracking.predictions import predictions_frame
 from pipeline.training.checkpoint import load_network
+from tests.deployment.made_package import manifest
 from tests.deployment.small_student import CLASSES, NAME, RECIPE, SmallStudent
 from transforms.scanner import Scanner
 
@@ -86,7 +88,7 @@ def test_onnxruntime_says_of_prepared_studies_what_the_trained_network_says(
 def test_a_package_holds_everything_that_its_manifest_promises(small: SmallStudent, packed: Packed) -> None:
     package, said = packed.package, _manifest(packed.package.folder)
     assert {path.name for path in package.folder.iterdir()} == {*said["files"], "package.json"}
-    assert package.training_groups == {"vendor": {"Canon": 12, "GE": 12, "Siemens": 24}}
+    assert said["training_groups"] == {"vendor": {"Canon": 12, "GE": 12, "Siemens": 24}}
     assert said["runs"] == {"student": "student-1", "teachers": ["teacher-1", "teacher-2"]}
     assert (said["method"], said["input_shape"], said["precision"]) == ("groupdistil", [2, 4, 32, 32], "float32")
     assert said["checked_with"] == {
@@ -135,6 +137,11 @@ def test_the_card_says_for_whom_it_is_and_takes_the_audits_findings_along(packed
     assert "| Canon | 12 |" in card
     assert "gave the audited values" in card
     assert "## Robustness and precision of estimates" in card
+
+
+def test_the_card_says_that_an_audits_operating_threshold_is_not_applied() -> None:
+    assert "the audit's operating threshold is not applied" in package_card(manifest(), "")
+    assert "threshold" not in package_card(manifest(operating_threshold=None), "")
 
 
 def test_the_reference_is_what_the_student_said_of_the_audited_studies(small: SmallStudent, packed: Packed) -> None:

@@ -210,7 +210,9 @@ def test_a_rule_and_the_environment_must_expect_one_digest(
     monkeypatch.setenv("MERCURE_OUT_DIR", str(out))
     monkeypatch.setenv("EVENBEAT_PACKAGE_DIGEST", "ab" * 32)
     assert main(["predict"]) == 2
-    monkeypatch.setenv("EVENBEAT_PACKAGE_DIGEST", package.digest)
+    monkeypatch.setenv("EVENBEAT_PACKAGE_DIGEST", "latest")
+    assert main(["predict"]) == 2
+    monkeypatch.setenv("EVENBEAT_PACKAGE_DIGEST", f" sha256:{package.digest.upper()}\n")  # the same one
     assert main(["predict"]) == 0
     assert _result(out)["status"] == "read"
 

@@ -14,11 +14,17 @@ from pipeline.deployment.package_audit import read_package_audit
 from tests.deployment.small_student import CLASSES, NAME, SmallStudent
 
 
-def test_a_model_of_another_name_is_asked_for_by_it(small: SmallStudent) -> None:
-    """Its bundle would call it `student (kd)`; the audit has no such model, and more than one other."""
-    assert read_package_audit(small.audit, CLASSES, likely="student (kd)").audited.model == NAME
-    with pytest.raises(ValueError, match=r"must be one that was audited; got 'student \(kd\)'"):
-        read_package_audit(small.audit, CLASSES, model="student (kd)")
+@pytest.mark.parametrize("named", [{"likely": "student (kd)"}, {"model": "student (kd)"}])
+def test_the_audit_of_another_model_is_never_taken_unasked(small: SmallStudent, named: dict[str, str]) -> None:
+    """`student (groupdistil)` is the only one beside the reference; its intervals say nothing of `student (kd)`."""
+    models = r"got 'student \(kd\)'; the audit has 'student \(groupdistil\)', 'teacher \(erm\)'; say which, --model"
+    with pytest.raises(ValueError, match=models):
+        read_package_audit(small.audit, CLASSES, **named)  # type: ignore[arg-type]
+
+
+def test_a_model_of_another_name_in_the_audit_is_packed_where_it_is_named(small: SmallStudent) -> None:
+    assert read_package_audit(small.audit, CLASSES, model=NAME, likely="student (kd)").audited.model == NAME
+    assert read_package_audit(small.audit, CLASSES).audited.model == NAME
 
 
 def test_a_card_of_another_audit_is_refused(small: SmallStudent, tmp_path: Path) -> None:
@@ -51,7 +57,7 @@ def test_a_group_that_no_header_would_ever_match_is_refused(
         read_package_audit(tmp_path, CLASSES, model=NAME)
 
 
-def test_the_operating_point_of_the_audit_becomes_the_packages(small: SmallStudent, tmp_path: Path) -> None:
+def test_the_operating_point_of_the_audit_is_told_with_its_class(small: SmallStudent, tmp_path: Path) -> None:
     record = json.loads((small.audit / "audit.json").read_text())
     place = {"model": NAME, "column": "all", "group": "all", "measure": "sensitivity"}
     record["plan"] |= {"positive": "DCM", "threshold": {"rule": "value", "value": 0.35}}

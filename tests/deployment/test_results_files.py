@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -211,10 +213,8 @@ def test_a_file_that_was_cut_short_since_is_written_again(name: str, tmp_path: P
     "listing",
     [
         b"{",
-        b"[]",
         b'{"format": "evenbeat-result", "outputs": 3}',
         b'{"format": "evenbeat-result", "outputs": [{"name": "../outside", "sha256": "HASH"}]}',
-        b'{"format": "another", "outputs": [{"name": "theirs.dcm", "sha256": "HASH"}]}',
     ],
 )
 def test_a_list_that_is_not_ours_removes_nothing(listing: bytes, tmp_path: Path) -> None:
@@ -227,6 +227,53 @@ def test_a_list_that_is_not_ours_removes_nothing(listing: bytes, tmp_path: Path)
     publish(NEW, folder)
     assert (tmp_path / "outside").exists()
     assert _visible(folder) == NEW | {"theirs.dcm": b"theirs"}
+
+
+@pytest.mark.parametrize("theirs", [b"[]", b'{"format": "another", "outputs": []}', b'{"findings": 3}'])
+def test_a_list_of_another_program_is_never_written_over(theirs: bytes, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_bytes(theirs)
+    with pytest.raises(FileExistsError, match=r"must have no result\.json but ours"):
+        publish(NEW, tmp_path)
+    assert _visible(tmp_path) == {"result.json": theirs}
+
+
+def test_two_runs_at_once_write_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second must not take the first's work for that of a run that was killed."""
+    begun, go_on = threading.Event(), threading.Event()
+    replace_files = file_set._replace
+
+    def slowly(files: Any, *places: Any) -> None:
+        if files is OLD:
+            begun.set()
+            assert go_on.wait(30)
+        replace_files(files, *places)
+
+    monkeypatch.setattr(file_set, "_replace", slowly)
+    first, second = (threading.Thread(target=publish, args=(files, tmp_path)) for files in (OLD, NEW))
+    first.start()
+    assert begun.wait(30)
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    assert len(list(tmp_path.glob(f"{WORK}*"))) == 1
+    go_on.set()
+    for run in (first, second):
+        run.join(30)
+    assert _visible(tmp_path) == NEW
+    assert not list(tmp_path.glob(f"{WORK}*"))
+
+
+def test_a_folder_that_cannot_be_locked_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on network file systems that lock no folder."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBADF, "bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    publish(NEW, tmp_path)
+    assert _visible(tmp_path) == NEW
 
 
 def test_owner_and_mode_are_never_set_and_no_file_leaves_the_folder(

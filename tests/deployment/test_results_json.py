@@ -16,6 +16,7 @@ from pipeline.deployment.result_json import SCHEMA, Failure, Output, failure_doc
 from pipeline.deployment.uids import Lineage, derived_uid
 from pipeline.deployment.wording import (
     NO_AUDIT,
+    NO_COLUMN,
     NO_SCANNER,
     audit_sentences,
     group_sentence,
@@ -145,9 +146,10 @@ def test_the_least_known_group_comes_first() -> None:
 def test_verdicts_read_differently() -> None:
     groups = REFUSED.envelope.groups if REFUSED.envelope else ()
     sentences = [verdict_sentence(EnvelopeVerdict(verdict, groups)) for verdict in Verdict]
-    sentences += [verdict_sentence(None), verdict_sentence(EnvelopeVerdict(Verdict.UNSEEN, ()))]
-    assert len(set(sentences)) == 5
-    assert sentences[3:] == [NO_SCANNER, NO_AUDIT]
+    bare = [EnvelopeVerdict(Verdict.UNSEEN, (), audited=False), EnvelopeVerdict(Verdict.UNSEEN, ())]
+    sentences += map(verdict_sentence, [None, *bare])
+    assert len(set(sentences)) == 6
+    assert sentences[3:] == [NO_SCANNER, NO_AUDIT, NO_COLUMN]
 
 
 def test_numbers_that_are_none_are_refused() -> None:

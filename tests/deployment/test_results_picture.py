@@ -58,7 +58,8 @@ OUTCOMES = {
     "one class of two": _with_classes({"NOR": 1.0, "ill": 0.0}),
     "many words": _many_words(),
     "no scanner": replace(READ, scanner=None, envelope=None),
-    "no audit": replace(READ, envelope=EnvelopeVerdict(Verdict.UNSEEN, ())),
+    "no audit": replace(READ, envelope=EnvelopeVerdict(Verdict.UNSEEN, (), audited=False)),
+    "an audit by site": replace(READ, envelope=EnvelopeVerdict(Verdict.UNSEEN, ())),
     "foreign letters": _with_classes({"心筋症": 0.5, "肥大型": 0.3, "Épaisseur": 0.2}),
 }
 

@@ -20,6 +20,16 @@ def test_a_package_that_works_passes_and_tells_what_it_is(tmp_path: Path, capsys
     said = capsys.readouterr().out
     for part in (package.digest, package.recipe.digest, "onnxruntime 1.", "envelope: vendor", "peak memory", "threads"):
         assert part in said
+    assert f"{package.digest}, as expected\n" in said
+
+
+def test_it_says_that_no_digest_is_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a variable that was not set: without a word, any package would do."""
+    monkeypatch.delenv("EVENBEAT_PACKAGE_DIGEST", raising=False)
+    assert main(["selftest", "--package", str(tiny_package(tmp_path / "p").folder)]) == 0
+    assert "no digest is expected" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("broken", ["no package", "another digest", "a file changed", "network of other classes"])

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.deployment.package import AUDIT, CARD, INPUT, MANIFEST, ONNX, OUTPUT, Package, read_package
-from pipeline.deployment.package_folder import manifest_bytes
-from tests.deployment.made_package import CLASSES, manifest
+from pipeline.deployment.package import INPUT, OUTPUT, Package, read_package
+from tests.deployment.made_package import CLASSES, made_package, manifest
 from transforms.recipe import StudentInput
 
 RECIPE = StudentInput()
@@ -49,9 +48,5 @@ def tiny_package(folder: Path, *, onnx: bytes | None = None, **changes: Any) -> 
         onnx: the network; the tiny one by default.
         **changes: of the manifest.
     """
-    files = {ONNX: onnx or tiny_onnx(), AUDIT: b'{"version": 2}\n', CARD: b"# A student\n"}
     said = manifest(recipe=RECIPE.to_dict(), recipe_digest=RECIPE.digest, input_shape=list(RECIPE.shape), **changes)
-    folder.mkdir(parents=True)
-    for name, content in {**files, MANIFEST: manifest_bytes(said, files)}.items():
-        (folder / name).write_bytes(content)
-    return read_package(folder)
+    return read_package(made_package(folder, said, onnx=onnx or tiny_onnx()))

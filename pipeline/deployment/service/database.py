@@ -12,6 +12,7 @@ from pathlib import Path
 NAME = "service.sqlite3"
 VERSION = 1
 BUSY_S = 30.0
+CLOSING_MS = 200
 SCHEMA = """
 CREATE TABLE studies (
     study_key TEXT PRIMARY KEY,
@@ -39,16 +40,18 @@ CREATE TABLE deliveries (
 CREATE TABLE outputs (               -- results of ours, by digest of their UID: a PACS may send them back
     sop_key TEXT PRIMARY KEY,
     study_key TEXT NOT NULL,
-    revision INTEGER NOT NULL        -- the last reading that made it
+    revision INTEGER NOT NULL,       -- the last reading that made it
+    digest TEXT NOT NULL             -- of the file: a corrected patient or image may leave the UID as it was
 ) STRICT;
 CREATE INDEX outputs_by_study ON outputs (study_key);
 CREATE TABLE tallies (               -- counts without a study: they outlive retention
     day TEXT NOT NULL,
+    package TEXT NOT NULL,           -- digest of the one that read
     vendor TEXT NOT NULL,
     measure TEXT NOT NULL,
     bin TEXT NOT NULL,
     n INTEGER NOT NULL,
-    PRIMARY KEY (day, vendor, measure, bin)
+    PRIMARY KEY (day, package, vendor, measure, bin)
 ) STRICT;
 """
 
@@ -88,8 +91,9 @@ class Database:
             return self._connection.execute(query, values).fetchall()
 
     def close(self) -> None:
-        """Write everything into the one file and close it."""
+        """Write everything into the one file, unless another process holds it, and close it."""
         with self._lock:
+            self._connection.execute(f"PRAGMA busy_timeout = {CLOSING_MS}")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
 

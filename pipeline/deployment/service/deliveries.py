@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.deployment.service.database import Database
@@ -44,14 +45,27 @@ class Deliveries:
     def due(self, destination: str, limit: int = 16) -> list[Due]:
         """Deliveries of a destination that are to be tried now, the oldest first."""
         rows = self._database.rows(
-            "SELECT * FROM deliveries WHERE destination = ? AND state = 'waiting' AND next_attempt <= ? "
+            "SELECT * FROM deliveries WHERE destination = ? AND state = 'waiting' AND next_attempt NOT BETWEEN ? AND ? "
             "ORDER BY created LIMIT ?",
             destination,
-            self._clock(),
+            math.nextafter(self._clock(), math.inf),
+            self._clock() + self._settings.longest_retry_s,  # what lies beyond was set by a clock that was ahead
             limit,
         )
         names = Due.__dataclass_fields__
         return [Due(**{name: row[name] for name in names}) for row in rows]
+
+    def is_waiting(self, due: Due) -> bool:
+        """Whether it is still wanted: not if a newer reading has taken its place, or the study was erased."""
+        return bool(
+            self._database.rows(
+                "SELECT 1 FROM deliveries "
+                "WHERE study_key = ? AND revision = ? AND destination = ? AND state = 'waiting'",
+                due.study_key,
+                due.revision,
+                due.destination,
+            )
+        )
 
     def succeeded(self, due: Due) -> None:
         """The destination has everything."""
@@ -80,6 +94,29 @@ class Deliveries:
         """Deliveries by destination and state."""
         rows = self._database.rows("SELECT destination, state, count(*) AS n FROM deliveries GROUP BY 1, 2")
         return {(row["destination"], row["state"]): row["n"] for row in rows}
+
+    def oldest_waiting_s(self) -> float:
+        """Age of the delivery that waits longest [s]; 0 if none does."""
+        row = self._database.rows("SELECT min(created) AS t FROM deliveries WHERE state = 'waiting'")[0]
+        return 0.0 if row["t"] is None else max(self._clock() - row["t"], 0.0)
+
+    def park_others(self, destinations: Sequence[str]) -> int:
+        """Park what waits for a destination that there is not any more; how much that was.
+
+        Args:
+            destinations: names of those that there are.
+        """
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT DISTINCT destination FROM deliveries WHERE state = 'waiting'").fetchall()
+            gone = {row["destination"] for row in rows} - set(destinations)
+            return sum(
+                connection.execute(
+                    "UPDATE deliveries SET state = 'parked', reason = 'NO_DESTINATION' "
+                    "WHERE destination = ? AND state = 'waiting'",
+                    (name,),
+                ).rowcount
+                for name in gone
+            )
 
     def _set(self, due: Due, state: str, reason: str, next_attempt: float) -> None:
         with self._database.transaction() as connection:

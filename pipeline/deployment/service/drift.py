@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.deployment.service.database import Database
+from pipeline.deployment.service.log import EVERYBODY
 from pipeline.deployment.service.reading import Summary
 from pipeline.deployment.service.settings import Drift
 from pipeline.deployment.service.store import Tally
 
 CLASS, CONFIDENCE, VENDOR = "predicted_class", "max_probability", "vendor"
-EVERYBODY = "all"
 BINS = 10
 HALF = 0.5  # added to each count, so that an empty bin has a logarithm
 DAY_S = 86_400
@@ -31,7 +31,7 @@ class Stability:
     Attributes:
         vendor: whose studies, or ``all``.
         measure: ``predicted_class``, ``max_probability`` or ``vendor``.
-        n: studies in the window.
+        n: readings in the window; a study that was read again counts again.
         index: ``None`` where there are too few, or the package has no reference.
     """
 
@@ -81,12 +81,16 @@ def population_stability(counts: Sequence[int], shares: Sequence[float], n_refer
 
 
 def stabilities(
-    database: Database, reference: Mapping[str, Any] | None, settings: Drift, now: float | None = None
+    database: Database, package: str, reference: Mapping[str, Any] | None, settings: Drift, now: float | None = None
 ) -> list[Stability]:
-    """Compare the studies of a window with the package's reference, vendor by vendor and all together.
+    """Compare a window's readings with the package's reference, vendor by vendor and all together.
+
+    The reference is of all audited studies: a vendor whose patients differed from the others' even then has an index
+    to begin with.
 
     Args:
         database: with tallies.
+        package: digest of the package; what another has read is left out.
         reference: of the package: ``n_cases``, ``classes``, ``features``, ``groups``.
         settings: window, and how many studies it takes.
         now: seconds since 1970.
@@ -96,7 +100,10 @@ def stabilities(
     """
     since = time.strftime("%Y-%m-%d", time.gmtime((time.time() if now is None else now) - settings.window_days * DAY_S))
     rows = database.rows(
-        "SELECT vendor, measure, bin, sum(n) AS n FROM tallies WHERE day > ? GROUP BY vendor, measure, bin", since
+        "SELECT vendor, measure, bin, sum(n) AS n FROM tallies WHERE day > ? AND package = ? "
+        "GROUP BY vendor, measure, bin",
+        since,
+        package,
     )
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for row in rows:
@@ -120,7 +127,7 @@ def _compare(
     n = sum(counts.values())
     if not shares or n < least:
         return Stability(vendor, measure, n, None)
-    bins = sorted({*shares, *counts})
+    bins = sorted(b for b in {*shares, *counts} if counts.get(b) or shares.get(b))  # tenths below 1 / classes are none
     index = population_stability([counts.get(b, 0) for b in bins], [shares.get(b, 0.0) for b in bins], cases)
     return Stability(vendor, measure, n, index)
 

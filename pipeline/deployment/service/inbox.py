@@ -58,13 +58,13 @@ class Inbox:
         finally:
             path.unlink(missing_ok=True)
 
-    def place(self, part: Path, identity: Identity, before: Callable[[], object] = lambda: None) -> Kept:
+    def place(self, part: Path, identity: Identity, before: Callable[[int], object] = lambda _: None) -> Kept:
         """Put a written instance into its study; on return it survives a failure of the machine.
 
         Args:
             part: from :meth:`part`.
             identity: of the instance.
-            before: called before the study changes, and not at all if it does not.
+            before: called before the study changes, with the bytes that it will have; not at all if it does not.
 
         Returns:
             Whether the study has it for the first time, in place of another of that name, or had the same already.
@@ -78,22 +78,23 @@ class Inbox:
             sync_file(final)
             sync_folder(folder)
             return Kept.REPEATED
-        before()
+        replaced = final.stat().st_size if final.exists() else None
+        added = part.stat().st_size - (replaced or 0)
         known = self.size(identity.study_key)
+        before(known + added)
         with self._lock:  # who finds the folder there must find its name on the disk, too
             if not folder.exists():
                 folder.mkdir()
                 sync_folder(self.root)
-        replaced, added = final.exists(), part.stat().st_size
         sync_file(part)
         part.replace(final)
         sync_folder(folder)
         with self._lock:
             self._bytes[identity.study_key] = self._bytes.get(identity.study_key, known) + added
-        return Kept.REPLACED if replaced else Kept.NEW
+        return Kept.NEW if replaced is None else Kept.REPLACED
 
     def size(self, study_key: str) -> int:
-        """Bytes of a study; replaced instances count until the next start."""
+        """Bytes of a study."""
         folder = self.root / study_key
         with self._lock:
             if study_key not in self._bytes or not folder.exists():

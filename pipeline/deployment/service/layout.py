@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.deployment.service.inbox import sync_file, sync_folder
+from pipeline.deployment.service.log import KEY
 
 RESULT = "result.json"
 
@@ -73,6 +74,11 @@ class Layout:
         folder = self.results / study_key
         return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal()) if folder.is_dir() else []
 
+    def read(self) -> dict[str, int]:
+        """Last revision of each study that has results, by its key."""
+        found = {folder.name: self.revisions(folder.name) for folder in self.results.iterdir()}
+        return {key: revisions[-1] for key, revisions in found.items() if revisions and KEY.fullmatch(key)}
+
     def result(self, study_key: str, revision: int) -> Path:
         """Folder of a reading's results."""
         return self.results / study_key / str(revision)
@@ -82,6 +88,15 @@ class Layout:
         folder = self.work / os.urandom(8).hex()
         folder.mkdir(parents=True)
         return folder
+
+    @contextmanager
+    def working(self) -> Iterator[Path]:
+        """Such a folder while something is under way."""
+        folder = self.new_work()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, found: Path, study_key: str, revision: int) -> None:
         """Move a complete folder of results to its place; it is either all there or not at all.
@@ -99,7 +114,7 @@ class Layout:
         final.parent.mkdir(parents=True, exist_ok=True)
         sync_folder(self.results)
         if final.exists():
-            final.replace(self.new_work() / "old")
+            self.discard(final)
         found.replace(final)
         sync_folder(final.parent)
 

@@ -28,6 +28,7 @@ REASONS = frozenset(  # beside the codes of refusals
     | {"NO_ASSOCIATION", "NO_CONTEXT", "REFUSED_BY_DESTINATION", "NO_RESULTS", "SENDER_ERROR"}
     | {"CALLING_AE_TITLE", "CALLED_AE_TITLE", "TOO_MANY_ASSOCIATIONS", "REJECTED"}
 )
+EVERYBODY = "all"  # in place of a vendor: all of them
 HIDDEN = "hidden"  # stands for a value of another form than its field's
 
 
@@ -68,7 +69,7 @@ class Log:
             "study_key": _of(KEY, study_key),
             "code": _among(REASONS | set(Code), code),
             "verdict": _among(set(Verdict), verdict),
-            "vendor": _among(VENDORS, vendor),
+            "vendor": _among({*VENDORS, EVERYBODY}, vendor),
             "destination": _among(self._destinations, destination),
             "error": _of(ERROR, error),
             "place": _of(PLACE, place),

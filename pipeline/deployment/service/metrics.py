@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -98,25 +100,38 @@ class Gauges(Collector):
         return ()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The figures of this moment."""
-        yield _family(
-            "evenbeat_studies_now", "Studies by state", ["state"], [((s,), n) for s, n in self._studies().items()]
-        )
-        yield _family(
-            "evenbeat_deliveries_now", "Deliveries by state", ["destination", "state"], self._deliveries().items()
-        )
-        for name, (meaning, figure) in self._figures.items():
-            yield _family(name, meaning, [], [((), figure())])
-        found = self._drift()
-        yield _family(
-            "evenbeat_drift_studies", "Studies in the window of comparison", ["vendor", "measure"],
-            [((s.vendor, s.measure), s.n) for s in found],
-        )  # fmt: skip
-        yield _family(
-            "evenbeat_drift_psi", "Population stability index against the audit", ["vendor", "measure"],
-            [((s.vendor, s.measure), s.index) for s in found if s.index is not None],
-        )  # fmt: skip
+        """The figures of this moment, without those that cannot be had: counters are asked for just then."""
+        parts: list[Callable[[], list[GaugeMetricFamily]]] = [
+            self._studies_now,
+            self._deliveries_now,
+            *(partial(self._figure, *entry) for entry in self._figures.items()),
+            self._drift_now,
+        ]
+        for part in parts:
+            with suppress(Exception):  # a locked database, say
+                yield from part()
         yield _family("evenbeat_package", "The student", ["name", "version", "digest"], [(self._package, 1.0)])
+
+    def _studies_now(self) -> list[GaugeMetricFamily]:
+        found = [((state,), n) for state, n in self._studies().items()]
+        return [_family("evenbeat_studies_now", "Studies by state", ["state"], found)]
+
+    def _deliveries_now(self) -> list[GaugeMetricFamily]:
+        found = self._deliveries().items()
+        return [_family("evenbeat_deliveries_now", "Deliveries by state", ["destination", "state"], found)]
+
+    def _figure(self, name: str, figure: tuple[str, Callable[[], float]]) -> list[GaugeMetricFamily]:
+        meaning, value = figure
+        return [_family(name, meaning, [], [((), value())])]
+
+    def _drift_now(self) -> list[GaugeMetricFamily]:
+        found, labels = self._drift(), ["vendor", "measure"]
+        counts = [((s.vendor, s.measure), s.n) for s in found]
+        indices = [((s.vendor, s.measure), s.index) for s in found if s.index is not None]
+        return [
+            _family("evenbeat_drift_studies", "Readings in the window of comparison", labels, counts),
+            _family("evenbeat_drift_psi", "Population stability index against the audit", labels, indices),
+        ]
 
 
 def _family(

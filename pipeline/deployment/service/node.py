@@ -40,12 +40,14 @@ class ServedStudent:
         reference: what it said of the audited studies; ``None`` if that is not known.
         factory: ``module:function`` that makes the reader.
         arguments: of the function.
+        expected: whether the package's digest was expected, told by someone else than the package.
     """
 
     identity: PackageIdentity
     reference: Mapping[str, Any] | None
     factory: str
     arguments: Mapping[str, str]
+    expected: bool = True
 
 
 class Service:
@@ -61,7 +63,8 @@ class Service:
     def __init__(self, settings: Settings, student: ServedStudent, database: Database, log: Log) -> None:
         self._settings, self._student, self._log = settings, student, log
         self._database, self._layout, self._metrics = database, Layout(settings.state), Metrics()
-        self._inbox, self._store = Inbox(self._layout.inbox), Store(database)
+        self._inbox = Inbox(self._layout.inbox)
+        self._store = Store(database, package=student.identity.digest)
         self._deliveries = Deliveries(database, settings.delivery)
         self._reader = ReadingProcess(student.factory, student.arguments, timeout_s=settings.reading.timeout_s)
         self._worker = Worker(
@@ -92,12 +95,16 @@ class Service:
         """
         self._layout.sweep()
         self._inbox.sweep()
-        found = {key: max(self._layout.revisions(key), default=0) + 1 for key in self._inbox.studies()}
-        done = self._store.recover(found, self._settings.reading.attempts)
+        read = self._layout.read()
+        found = {key: read.get(key, 0) + 1 for key in self._inbox.studies()}
+        done = self._store.recover(found, read, self._settings.reading.attempts)
         for event, count in sorted(done.items()):
             self._log(f"recovered_{event}", count=count)
         if retry_parked:
             self._log("retried", count=self._store.retry_parked())
+        lost = self._deliveries.park_others([one.name for one in self._settings.destination])
+        if lost:
+            self._log("deliveries_without_destination", count=lost)
 
     def start(self) -> None:
         """Start the threads; studies are taken from the last of them on.
@@ -113,10 +120,16 @@ class Service:
         self._accepting = True
         identity, (dicom, http) = self._student.identity, self.ports
         self._log("started", version=identity.version, digest=identity.digest, port=dicom)
+        if not self._student.expected:
+            self._log("no_digest_expected", digest=identity.digest)
+        self._log("dicom_plain" if self._settings.tls.certificate is None else "dicom_tls", port=dicom)
         self._log("http", port=http)
 
-    def look_after(self) -> bool:
+    def look_after(self, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Do what has to be done now and then.
+
+        Args:
+            stopping: whether to leave the rest for another time.
 
         Returns:
             Whether all threads live.
@@ -124,7 +137,7 @@ class Service:
         if time.monotonic() >= self._next_round:
             self._next_round = time.monotonic() + ROUND_S
             try:
-                expire(self._store, self._inbox, self._layout, self._settings.retention, self._log)
+                expire(self._store, self._inbox, self._layout, self._settings.retention, self._log, stopping)
                 self._report_drift()
             except Exception as error:  # a full disk, a locked database: the next round may do better
                 self._log.failure("round_failed", error)
@@ -163,7 +176,9 @@ class Service:
         return [self._worker.thread, *(sender.thread for sender in self._senders), self._receiver.thread]
 
     def _alive(self) -> dict[str, bool]:
-        return {thread.name: thread.is_alive() for thread in self._threads()} if self._accepting else {}
+        if not self._accepting:
+            return {}
+        return {thread.name: thread.is_alive() for thread in self._threads()} | {"worker": self._worker.is_well}
 
     def _ready(self) -> dict[str, bool]:
         self._database.rows("SELECT 1")
@@ -183,6 +198,10 @@ class Service:
             deliveries=self._deliveries.counts,
             figures={
                 "evenbeat_oldest_waiting_seconds": ("Age of the oldest study to be read", self._store.oldest_waiting_s),
+                "evenbeat_oldest_delivery_seconds": (
+                    "Age of the oldest delivery that waits",
+                    self._deliveries.oldest_waiting_s,
+                ),
                 "evenbeat_disk_free_bytes": ("Space left for studies", self._layout.free_bytes),
                 "evenbeat_ready": ("Whether studies can come", lambda: float(all(self._ready().values()))),
             },
@@ -191,7 +210,7 @@ class Service:
         )
 
     def _drift(self) -> list[Any]:
-        return stabilities(self._database, self._student.reference, self._settings.drift)
+        return stabilities(self._database, self._student.identity.digest, self._student.reference, self._settings.drift)
 
     def _report_drift(self) -> None:
         """One line a day for each comparison."""

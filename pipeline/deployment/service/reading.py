@@ -5,6 +5,7 @@ It takes and gives JSON lines over pipes, and says nothing else: what libraries 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -18,6 +19,11 @@ from typing import IO, Protocol
 from pipeline.deployment.outcome import Outcome
 from pipeline.deployment.place import place_of
 from transforms.scanner import UNKNOWN, VENDORS
+
+# No study's fault. Errors without a number are PIL's, over a picture's bytes; one of memory, a study too large for us.
+OF_THE_MACHINE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
 
 
 class Reader(Protocol):
@@ -86,7 +92,7 @@ def serve(reader: Reader, requests: IO[bytes], answers: IO[bytes]) -> None:
     Args:
         reader: does the work.
         requests: lines of ``study`` and ``out``.
-        answers: lines of ``summary``, or of ``error`` and ``place``.
+        answers: lines of ``summary``, or of ``error``, ``place`` and ``errno`` (0 unless it is the machine's).
     """
     for line in requests:
         asked = json.loads(line)
@@ -101,9 +107,15 @@ def serve(reader: Reader, requests: IO[bytes], answers: IO[bytes]) -> None:
 def _error(error: Exception) -> dict[str, object]:
     """Class and place of an error; of the one behind it, where the reader tells."""
     failure = getattr(error, "failure", None)
+    number = _machine_errno(error if failure is None else error.__context__)
     if failure is not None:
-        return {"error": str(failure.error), "place": str(failure.place)}
-    return {"error": type(error).__name__, "place": place_of(error)}
+        return {"error": str(failure.error), "place": str(failure.place), "errno": number}
+    return {"error": type(error).__name__, "place": place_of(error), "errno": number}
+
+
+def _machine_errno(error: BaseException | None) -> int:
+    number = error.errno if isinstance(error, OSError) else None
+    return number if number in OF_THE_MACHINE else 0
 
 
 def _say(stream: IO[bytes], message: Mapping[str, object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -65,11 +66,10 @@ class ReadingProcess:
             )
             self._answers = queue.SimpleQueue()
             threading.Thread(target=_collect, args=(self._process.stdout, self._answers), daemon=True).start()
-        try:
-            self._answer(START_S)
-        except ReadingError:
+        answer = self._answer(START_S)
+        if "error" in answer:
             self.kill()
-            raise
+            raise ReadingError("READER_ERROR", answer["error"], answer["place"])
         self._is_made = True
 
     def read(self, study_folder: Path, out: Path) -> Summary:
@@ -77,6 +77,7 @@ class ReadingProcess:
 
         Raises:
             ReadingError: if the reader fails, ends, takes too long, or is stopped.
+            OSError: if the disk, say, failed it: the machine's trouble, and no fault of the study.
         """
         self.start()
         process = self._process
@@ -88,7 +89,12 @@ class ReadingProcess:
         except OSError:
             self.kill()
             raise ReadingError("READER_CRASHED") from None
-        return Summary(**self._answer(self._timeout_s)["summary"])
+        answer = self._answer(self._timeout_s)
+        if "error" in answer:
+            if answer["errno"]:
+                raise OSError(answer["errno"], os.strerror(answer["errno"]))
+            raise ReadingError("READER_ERROR", answer["error"], answer["place"])
+        return Summary(**answer["summary"])
 
     def stop(self) -> None:
         """End the process now; a reading that is under way ends with ``STOPPING``."""
@@ -100,13 +106,13 @@ class ReadingProcess:
         with self._lock:
             process, self._process, self._is_made = self._process, None, False
         if process is not None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
             with suppress(subprocess.TimeoutExpired):  # waits for the disk, say
                 process.wait(KILLED_S)
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with suppress(OSError):
-                        stream.close()
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:
         try:
@@ -117,14 +123,12 @@ class ReadingProcess:
         if answer is None:
             self.kill()
             raise ReadingError("STOPPING" if self._stopping.is_set() else "READER_CRASHED")
-        if "error" in answer:
-            raise ReadingError("READER_ERROR", answer["error"], answer["place"])
         return answer
 
 
 def _collect(stream: IO[bytes], answers: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    """Put each line of the child into the queue, and ``None`` at its end."""
-    with suppress(ValueError):  # closed under our hands, or a line that was cut
+    """Put each line of the child into the queue, and ``None`` at its end. Whoever else closed it would wait for it."""
+    with stream, suppress(ValueError):  # a line that was cut
         for line in stream:
             answers.put(json.loads(line))
     answers.put(None)

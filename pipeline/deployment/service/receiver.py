@@ -175,10 +175,12 @@ class Receiver:
             if self._store.is_output(identity.sop_key):  # a PACS that forwards what it gets must not make us read again
                 self._metrics.instance("OWN_RESULT")
                 return TAKEN
-            self._check_study(identity.study_key, len(meta) + len(data))
-            kept = self._inbox.place(part, identity, before=lambda: self._store.received(identity.study_key))
-        if kept is not Kept.REPEATED:
-            self._store.received(identity.study_key)
+            if self._store.is_too_large(identity.study_key):
+                raise UnacceptableError(TOO_LARGE)
+            with self._store.coming(identity.study_key):
+                kept = self._inbox.place(part, identity, before=lambda size: self._announce(identity.study_key, size))
+                if kept is not Kept.REPEATED:
+                    self._store.received(identity.study_key)
         self._metrics.instance(kept.value, 0 if kept is Kept.REPEATED else len(data))
         return TAKEN
 
@@ -190,12 +192,13 @@ class Receiver:
         if self._free_bytes() - size < self._limits.free_disk_mb * MEGABYTE:
             raise UnacceptableError("DISK_FULL")
 
-    def _check_study(self, study_key: str, size: int) -> None:
-        """A study that is too large is not read in part: it is parked."""
-        if self._inbox.size(study_key) + size > self._limits.study_mb * MEGABYTE:
+    def _announce(self, study_key: str, size: int) -> None:
+        """An instance comes that makes a study so large; one that is too large is not read in part: it is parked."""
+        if size > self._limits.study_mb * MEGABYTE:
             self._store.park(study_key, TOO_LARGE)
             self._log("parked", study_key=study_key, code=TOO_LARGE)
             raise UnacceptableError(TOO_LARGE)
+        self._store.received(study_key)
 
     def _refused(self, code: str) -> int:
         self._metrics.instance(code)

@@ -42,8 +42,15 @@ class Erased:
     rows: int
 
 
-def expire(store: Store, inbox: Inbox, layout: Layout, settings: Retention, log: Log) -> int:
-    """Erase what is older than it may be; a study that was not read yet stays.
+def expire(
+    store: Store,
+    inbox: Inbox,
+    layout: Layout,
+    settings: Retention,
+    log: Log,
+    stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Erase what is older than it may be; what was not read yet, is parked for an error or waits to be sent stays.
 
     Args:
         store: states of studies.
@@ -51,19 +58,28 @@ def expire(store: Store, inbox: Inbox, layout: Layout, settings: Retention, log:
         layout: their results.
         settings: how long they stay.
         log: says what went.
+        stopping: whether to leave the rest for another time.
 
     Returns:
         How many studies lost instances or results.
     """
     now, lost = store.clock(), 0
     inbox_until, results_until = (now - hours * HOUR_S for hours in (settings.inbox_hours, settings.results_hours))
-    for key, finished in store.ended_before(max(inbox_until, results_until)):
+    for ended in store.ended_before(max(inbox_until, results_until)):
+        key, finished = ended.study_key, ended.finished
+        if stopping():
+            break
         received, found = layout.inbox / key, layout.results / key
-        over = [received] * (finished < inbox_until) + [found] * (finished < results_until)
+        over = [received] * (ended.is_over and finished < inbox_until)
+        over += [found] * (ended.is_sent and finished < results_until)
         folders = [folder for folder in over if folder.exists()]
         if folders:
-            files = store.while_ended(key, partial(layout.discard, *folders))
+            taken = store.while_ended(key, partial(layout.set_aside, *folders))
+            if taken is None:
+                continue
             inbox.forget(key)
+            gone, files = taken
+            shutil.rmtree(gone, ignore_errors=True)  # which takes its time: instances of other studies come meanwhile
             lost += bool(files)
             log("expired", study_key=key, count=files)
         if not received.exists() and not found.exists():

@@ -89,7 +89,7 @@ class Sender:
         """
         due = self._deliveries.due(self._destination.name)
         for one in due:
-            if not self._stopping.is_set():
+            if not self._stopping.is_set() and self._deliveries.is_waiting(one):
                 self._deliver(one)
         return len(due)
 

@@ -50,9 +50,9 @@ def run(settings: Settings, student: ServedStudent, *, retry_parked: bool = Fals
         service = _service(settings, student, database, log)
         service.recover(retry_parked=retry_parked)
         try:
-            service.start()
+            _start(service, asked_to_stop)
             while not asked_to_stop.wait(WATCH_S):
-                if not service.look_after():
+                if not service.look_after(asked_to_stop.is_set):
                     log("thread_ended")
                     return OUR_FAULT
         except ReadingError as error:
@@ -88,6 +88,24 @@ def _service(settings: Settings, student: ServedStudent, database: Database, log
             f"the service must be able to listen on {dicom.address}:{dicom.port} and {http.address}:{http.port}, with "
             f"the certificates of [tls]; got: {error}; correct the settings, or stop what listens there"
         ) from None
+
+
+def _start(service: Service, asked_to_stop: threading.Event) -> None:
+    """Start the service, or return before that if it is asked to stop: a reader may take minutes, or hang."""
+    failures: list[Exception] = []
+
+    def start() -> None:
+        try:
+            service.start()
+        except Exception as error:  # raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=start, name="start", daemon=True)
+    thread.start()
+    while thread.is_alive() and not asked_to_stop.is_set():
+        thread.join(WATCH_S / 5)
+    if failures and not asked_to_stop.is_set():
+        raise failures[0]
 
 
 def _on_signal() -> threading.Event:

@@ -59,6 +59,8 @@ class Dicom:
 class Tls:
     """Certificates. With a certificate the node speaks TLS only; with an authority, too, senders must show theirs.
 
+    An authority alone is what destinations are checked by; the node speaks plain DICOM then.
+
     Attributes:
         certificate: PEM file, ours.
         key: its private key.
@@ -135,14 +137,14 @@ class Destination:
         host: name or address.
         port: of its DICOM listener.
         ae_title: its.
-        tls: whether it is called over TLS, with the certificates of ``[tls]``.
+        tls: whether it is called over TLS, with the certificates of ``[tls]``; must be said where there are any.
     """
 
     name: str
     host: str
     ae_title: str
     port: int = number(104, 1, 65535)
-    tls: bool = False
+    tls: bool | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -217,10 +219,25 @@ class Settings:
         names = [destination.name for destination in self.destination]
         if len(set(names)) != len(names):
             raise SettingsError(f"destination.name must differ, got {', '.join(names)}; rename one")
+        self._check_tls()
         if self.destination and self.retention.results_hours < self.delivery.give_up_hours:
             raise SettingsError(
                 f"retention.results_hours must be at least delivery.give_up_hours, {self.delivery.give_up_hours:g}, "
                 f"got {self.retention.results_hours:g}; results would be erased before they are sent"
+            )
+
+    def _check_tls(self) -> None:
+        """Nobody who names certificates shall speak in clear without knowing it."""
+        unsaid = [one.name for one in self.destination if one.tls is None]
+        if unsaid and (self.tls.certificate or self.tls.authority):
+            raise SettingsError(
+                f"destination.tls must be said where [tls] is set; {unsaid[0]} has none; write tls = true, or false to "
+                "send results to it in clear"
+            )
+        if self.tls.authority and not self.tls.certificate and not any(one.tls for one in self.destination):
+            raise SettingsError(
+                f"tls.authority must come with tls.certificate and tls.key, or serve a destination with tls = true; "
+                f"got {self.tls.authority} alone, with which nobody would be checked; give them, or leave it out"
             )
 
 

@@ -66,7 +66,7 @@ def _value(value: object, kind: Any, entry: Field[Any], where: str) -> Any:  # n
         return tuple(_table(Destination, one, "destination.") for one in value)
     if hasattr(kind, "__dataclass_fields__"):
         return _table(kind, value, f"{where}.")
-    kind = Path if kind == Path | None else kind
+    kind = {Path | None: Path, bool | None: bool}.get(kind, kind)
     wanted = {Path: (str,), float: (int, float)}.get(kind, (kind,))
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
         raise SettingsError(f"{where} must be {TYPES[kind]}; got {value!r}; correct it")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,6 +37,23 @@ class Claim:
     revision: int
     attempts: int
     waited_s: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A study that is not read for the time being.
+
+    Attributes:
+        study_key: which.
+        finished: since when [s since 1970].
+        is_over: whether it was read as far as it ever will be; not if it is parked for an error: it can be tried again.
+        is_sent: whether no result of it waits to be sent.
+    """
+
+    study_key: str
+    finished: float
+    is_over: bool
+    is_sent: bool
 
 
 def drop_rows(connection: sqlite3.Connection, study_key: str) -> int:
@@ -86,22 +104,71 @@ def park(connection: sqlite3.Connection, study_key: str, reason: str, now: float
     )
 
 
-def deliver(
-    connection: sqlite3.Connection, claim: Claim, outputs: set[str], destinations: Sequence[str], now: float
-) -> None:
-    """Deliveries of a reading's objects; those of an earlier reading that are not out yet are dropped."""
-    key = claim.study_key
-    made = connection.execute("SELECT sop_key, revision FROM outputs WHERE study_key = ?", (key,)).fetchall()
-    last = max((row["revision"] for row in made), default=0)
-    if outputs and outputs == {row["sop_key"] for row in made if row["revision"] == last}:
-        return
-    connection.execute("UPDATE deliveries SET state = 'superseded' WHERE study_key = ? AND state = 'waiting'", (key,))
-    connection.executemany(
-        "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", [(output, key, claim.revision) for output in outputs]
+def retry(connection: sqlite3.Connection, now: float) -> int:
+    """Put parked studies and deliveries back into their queues; how many there were."""
+    studies = connection.execute(
+        "UPDATE studies SET state = 'waiting', attempts = 0, reason = '', finished = NULL "
+        "WHERE state = 'parked' AND reason != ?",
+        (TOO_LARGE,),
+    ).rowcount
+    deliveries = connection.execute(
+        "UPDATE deliveries SET state = 'waiting', attempts = 0, created = ?, next_attempt = ? WHERE state = 'parked'",
+        (now, now),
+    ).rowcount
+    return studies + deliveries
+
+
+def close(connection: sqlite3.Connection, study_key: str, now: float) -> None:
+    """A study was read; nothing of it is to be read."""
+    connection.execute(
+        "UPDATE studies SET state = 'done', attempts = 0, grown = 0, finished = ? WHERE study_key = ?", (now, study_key)
     )
-    if outputs:
+
+
+def resume(connection: sqlite3.Connection, limit: int, now: float) -> Counter[str]:
+    """Put back what was being read when the service ended; how many were ``resumed``, and how many ``parked``."""
+    done = Counter[str]()
+    for row in connection.execute("SELECT * FROM studies WHERE state = 'processing'").fetchall():
+        if row["grown"]:
+            receive_again(connection, row["study_key"])
+        elif row["attempts"] >= limit:
+            park(connection, row["study_key"], "SERVICE_CRASHED", now)
+            done["parked"] += 1
+            continue
+        done["resumed"] += 1
+    connection.execute("UPDATE studies SET state = 'waiting' WHERE state = 'processing'")
+    return done
+
+
+def deliver(
+    connection: sqlite3.Connection, claim: Claim, outputs: Mapping[str, str], destinations: Sequence[str], now: float
+) -> None:
+    """Deliveries of a reading's objects; those of an earlier reading that are not out are dropped.
+
+    Whoever has got the same objects from the last reading that made any, or waits for them, gets them once.
+    """
+    key = claim.study_key
+    made = connection.execute("SELECT * FROM outputs WHERE study_key = ?", (key,)).fetchall()
+    last = max((row["revision"] for row in made), default=0)
+    same = outputs and outputs == {row["sop_key"]: row["digest"] for row in made if row["revision"] == last}
+    since = last if same else claim.revision  # deliveries of these revisions hold these objects
+    connection.execute(
+        "UPDATE deliveries SET state = 'superseded' "
+        "WHERE study_key = ? AND (state = 'parked' OR state = 'waiting' AND revision < ?)",
+        (key, since),
+    )
+    if not same:
         connection.executemany(
-            "INSERT OR REPLACE INTO deliveries (study_key, revision, destination, state, created, next_attempt) "
-            "VALUES (?, ?, ?, 'waiting', ?, ?)",
-            [(key, claim.revision, destination, now, now) for destination in destinations],
+            "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?)",
+            [(output, key, claim.revision, digest) for output, digest in outputs.items()],
         )
+    served = connection.execute(
+        "SELECT destination FROM deliveries WHERE study_key = ? AND revision >= ? AND state IN ('waiting', 'done')",
+        (key, since),
+    ).fetchall()
+    missing = set(destinations) - {row["destination"] for row in served} if outputs else set()
+    connection.executemany(
+        "INSERT OR REPLACE INTO deliveries (study_key, revision, destination, state, created, next_attempt) "
+        "VALUES (?, ?, ?, 'waiting', ?, ?)",
+        [(key, claim.revision, destination, now, now) for destination in sorted(missing)],
+    )

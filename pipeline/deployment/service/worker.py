@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from pipeline.deployment.service.study_rows import Claim, State
 POLL_S = 0.25
 TROUBLE_S = 5.0
 PUT_BACK_S = 1.5
+SLACK_S = 600.0  # for a start of the reader, and for copying, beside the time of a reading
 
 
 class Process(Protocol):
@@ -35,7 +36,7 @@ class Process(Protocol):
         ...
 
     def read(self, study_folder: Path, out: Path) -> Summary:
-        """Read one; raise ``ReadingError`` otherwise."""
+        """Read one; raise ``ReadingError`` otherwise, ``OSError`` for the machine's trouble."""
         ...
 
     def stop(self) -> None:
@@ -71,8 +72,13 @@ class Worker:
     ) -> None:
         self._store, self._inbox, self._layout, self._process = store, inbox, layout, process
         self._settings, self._destinations, self._metrics, self._log = settings, destinations, metrics, log
-        self._stopping = threading.Event()
+        self._stopping, self._began = threading.Event(), time.monotonic()
         self.thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the thread lives and is not stuck in one study."""
+        return self.thread.is_alive() and time.monotonic() - self._began < self._settings.timeout_s + SLACK_S
 
     def stop(self, grace_s: float) -> None:
         """Take no further study; the one that is being read is finished in time, or put back.
@@ -103,9 +109,9 @@ class Worker:
         claim = self._store.claim()
         if claim is None:
             return False
-        work = self._layout.new_work()
         try:
-            self._read(claim, work)
+            with self._layout.working() as work:
+                self._read(claim, work)
         except ReadingError as error:
             self._put_back(claim, error)
         except (OSError, sqlite3.Error):  # the machine's trouble, and no fault of the study
@@ -113,12 +119,11 @@ class Worker:
             raise
         except Exception as error:
             self._put_back(claim, ReadingError("READER_ERROR", type(error).__name__, place_of(error)))
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         return True
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._began = time.monotonic()
             try:
                 if not self.step():
                     self._stopping.wait(POLL_S)
@@ -133,7 +138,11 @@ class Worker:
     def _read(self, claim: Claim, work: Path) -> None:
         instances = self._inbox.snapshot(claim.study_key, work / "in")
         if not instances:
-            self._store.abandon(claim, lambda: not self._inbox.files(claim.study_key))
+            self._store.abandon(
+                claim,
+                lambda: not self._inbox.files(claim.study_key),
+                has_results=bool(self._layout.revisions(claim.study_key)),
+            )
             return
         self._log(
             "reading", study_key=claim.study_key, revision=claim.revision, count=instances, seconds=claim.waited_s
@@ -148,7 +157,7 @@ class Worker:
         if not self._store.is_current(claim):
             self._put_back(claim, None)
             return
-        outputs = output_keys(out)
+        outputs = outputs_of(out)
         self._layout.publish(out, claim.study_key, claim.revision)
         if not self._finish(claim, summary, outputs):
             self._layout.discard(self._layout.result(claim.study_key, claim.revision))
@@ -161,7 +170,7 @@ class Worker:
             vendor=summary.vendor, seconds=seconds, count=len(outputs),
         )  # fmt: skip
 
-    def _finish(self, claim: Claim, summary: Summary, outputs: Sequence[str]) -> bool:
+    def _finish(self, claim: Claim, summary: Summary, outputs: Mapping[str, str]) -> bool:
         return self._store.finish(
             claim,
             State.DONE if summary.status == "read" else State.REFUSED,
@@ -187,12 +196,14 @@ class Worker:
             self._metrics.parked(code)
 
 
-def output_keys(folder: Path) -> list[str]:
-    """Keys of the DICOM objects among results, by which they are known if they come back."""
-    found = []
+def outputs_of(folder: Path) -> dict[str, str]:
+    """Digests of the DICOM objects among results, by the keys by which they are known if they come back."""
+    found = {}
     for path in sorted(folder.glob("*.dcm")):
         try:
-            found.append(read_identity(path).sop_key)
+            key = read_identity(path).sop_key
         except UnacceptableError:
             raise ReadingError("READER_ERROR", "NotDicomError") from None
+        with path.open("rb") as stream:
+            found[key] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

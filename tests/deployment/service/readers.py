@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 from pydicom import dcmread
 
 from benchmarks.tiny_studies import count
+from pipeline.deployment.job import JobFailedError
 from pipeline.deployment.outcome import Outcome
+from pipeline.deployment.result_json import Failure
 from pipeline.deployment.service.reading import Reader
 
 
@@ -41,7 +44,33 @@ class _Ill:
             time.sleep(60)
         if len(files) == 4:
             raise RecursionError
+        if len(files) == 5:  # as a reader does that tells class and place only
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device", "/secret/Doe^Jane")
+            except OSError:
+                raise JobFailedError(Failure("OSError", "somewhere:1")) from None
         return count(study_folder, out)
+
+
+class _Forking:
+    """With two instances, hangs together with a process that holds its pipes."""
+
+    def read(self, study_folder: Path, out: Path) -> Outcome:
+        if len(list(study_folder.iterdir())) == 2:
+            os.fork()
+            time.sleep(30)
+        return count(study_folder, out)
+
+
+def forking() -> Reader:
+    """Make one that starts a process of its own."""
+    return _Forking()
+
+
+def hanging() -> Reader:
+    """Never make one."""
+    time.sleep(60)
+    raise TimeoutError
 
 
 def leaking() -> Reader:

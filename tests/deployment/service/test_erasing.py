@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
@@ -9,10 +10,16 @@ import pytest
 
 from benchmarks.tiny_studies import study_uid, tiny_study
 from pipeline.cli import main
-from pipeline.deployment.service.identity import study_key_of
+from pipeline.deployment.service.database import NAME, Database
+from pipeline.deployment.service.deliveries import Deliveries
+from pipeline.deployment.service.identity import Identity, study_key_of
+from pipeline.deployment.service.inbox import Inbox
 from pipeline.deployment.service.layout import InUseError, Layout
+from pipeline.deployment.service.log import Log
 from pipeline.deployment.service.retention import erase, expire, key_of
-from pipeline.deployment.service.settings import Retention
+from pipeline.deployment.service.settings import Delivery, Retention
+from pipeline.deployment.service.store import Store
+from pipeline.deployment.service.study_rows import TOO_LARGE, State
 from tests.deployment.service.support import results, running, send, settings, wait_for
 
 KEY = study_key_of(study_uid(1))
@@ -77,6 +84,47 @@ def test_after_retention_inbox_and_results_go_and_what_was_not_read_stays(tmp_pa
         assert not results(tmp_path)
         keys = {row["study_key"] for row in store.database.rows("SELECT study_key FROM studies")}
         assert keys == {"b" * 16}
+
+
+def test_what_is_parked_for_an_error_stays_to_be_tried_again_and_what_is_too_large_goes(tmp_path: Path) -> None:
+    layout, now = Layout(tmp_path), time.time()
+    layout.prepare()
+    inbox, store = Inbox(layout.inbox), Store(Database(tmp_path / NAME), lambda: now)
+    for key, reason in (("a" * 16, "READER_ERROR"), ("b" * 16, TOO_LARGE)):
+        with inbox.part(b"x") as part:
+            inbox.place(part, Identity(key, "1" * 32))
+        store.park(key, reason)
+    now += 9 * 3600
+    assert expire(store, inbox, layout, Retention(1, 2), Log(io.StringIO()), lambda: True) == 0, "it stops"
+    assert expire(store, inbox, layout, Retention(1, 2), Log(io.StringIO())) == 1
+    assert inbox.studies() == ["a" * 16]
+    assert not list(layout.work.iterdir())
+    assert store.retry_parked() == 1
+
+
+def test_results_that_wait_to_be_sent_stay_and_those_that_were_replaced_are_gone(tmp_path: Path) -> None:
+    """A clock that is a year ahead; and a crash between publishing and its row, after which the same is read again."""
+    layout, now, key = Layout(tmp_path), time.time(), "a" * 16
+    layout.prepare()
+    inbox, store = Inbox(layout.inbox), Store(Database(tmp_path / NAME), lambda: now)
+    for _ in range(2):
+        with layout.working() as work:
+            (work / "out").mkdir()
+            (work / "out" / "x.dcm").touch()
+            layout.publish(work / "out", key, 1)
+    assert not list(layout.work.iterdir())
+    assert layout.read() == {key: 1}
+    store.received(key)
+    store.ripen(0)
+    claim = store.claim()
+    assert claim is not None
+    store.finish(claim, State.DONE, outputs={"x": "1"}, destinations=["pacs"])
+    now += 365 * 86_400
+    assert expire(store, inbox, layout, Retention(1, 2), Log(io.StringIO())) == 0
+    assert layout.read() == {key: 1}
+    assert Deliveries(store.database, Delivery(), lambda: now).park_others([]) == 1
+    assert expire(store, inbox, layout, Retention(1, 2), Log(io.StringIO())) == 1
+    assert layout.read() == {}
 
 
 def test_two_services_do_not_share_a_folder(tmp_path: Path) -> None:

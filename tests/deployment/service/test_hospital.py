@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,21 @@ def test_a_study_is_answered_by_a_report_and_a_picture_and_these_are_not_read_in
         assert process.wait(10) == 0
         told = [json.loads(line)["event"] for line in process.stdout]
         assert told.count("read") == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_node_that_would_take_any_package_says_so_when_it_starts(
+    told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EVENBEAT_PACKAGE_DIGEST", raising=False)
+    package = tiny_package(tmp_path / "package")
+    options = ["--package", str(package.folder), *(["--expect-digest", package.digest] if told else [])]
+    with serving(tmp_path, 104, *options) as (process, _):
+        assert process.stdout is not None
+        events = (json.loads(line)["event"] for line in process.stdout)
+        said = set(takewhile(lambda event: event != "http", events))  # the last of those of its start
+    assert ("no_digest_expected" in said) is not told
+    assert "started" in said
 
 
 def test_a_package_of_another_digest_does_not_start(tmp_path: Path) -> None:

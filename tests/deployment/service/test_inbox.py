@@ -55,7 +55,7 @@ def test_bytes_are_synced_before_the_name_and_the_name_before_the_return(
     monkeypatch.setattr(os, "fsync", record_sync)
     monkeypatch.setattr(Path, "replace", record_rename)
     with inbox.part(b"one") as part:
-        inbox.place(part, A, before=lambda: calls.append("told"))
+        inbox.place(part, A, before=lambda _: calls.append("told"))
     folder, root = A.study_key, tmp_path.name.rpartition(".")[2]
     assert calls == ["told", f"sync {root}", "sync part", f"rename to {A.sop_key}.dcm", f"sync {folder}"]
     calls.clear()
@@ -64,13 +64,15 @@ def test_bytes_are_synced_before_the_name_and_the_name_before_the_return(
 
 
 def test_the_same_instance_again_changes_nothing_and_another_of_its_name_takes_its_place(tmp_path: Path) -> None:
-    inbox, told = Inbox(tmp_path), []
+    inbox, told = Inbox(tmp_path), list[int]()
     assert keep(inbox, A, b"one") is Kept.NEW
     assert keep(inbox, B, b"two") is Kept.NEW
     with inbox.part(b"one") as part:
-        assert inbox.place(part, A, before=lambda: told.append(1)) is Kept.REPEATED
+        assert inbox.place(part, A, before=told.append) is Kept.REPEATED
     assert not told
-    assert keep(inbox, A, b"other") is Kept.REPLACED
+    with inbox.part(b"other") as part:
+        assert inbox.place(part, A, before=told.append) is Kept.REPLACED
+    assert told == [8] == [inbox.size(A.study_key)], "bytes of the study with it, without what it replaces"
     assert [path.read_bytes() for path in inbox.files(A.study_key)] == [b"other", b"two"]
 
 

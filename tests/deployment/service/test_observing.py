@@ -6,6 +6,7 @@ import io
 import json
 import math
 import socket
+import sqlite3
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -96,7 +97,10 @@ def test_a_reading_is_counted_once_per_measure_and_a_refusal_not() -> None:
 
 
 def test_vendors_are_compared_with_the_audit_each_and_all_together(tmp_path: Path) -> None:
-    """60 of GE as expected, 60 of Canon, all of class A; 3 of UIH are too few, and last year's do not count."""
+    """60 of GE as expected, 60 of Canon, all of class A; 3 of UIH are too few, and last year's do not count.
+
+    Nor do those that another package has read.
+    """
     database = Database(tmp_path / "db")
     rows = [
         ("2026-05-20", "GE", "predicted_class", "A", 30),
@@ -106,8 +110,9 @@ def test_vendors_are_compared_with_the_audit_each_and_all_together(tmp_path: Pat
         ("2025-05-21", "UIH", "predicted_class", "A", 500),
         ("2026-05-20", "GE", "max_probability", "9", 60),
     ]
+    rows = [(day, package, *row) for package in ("p", "former") for day, *row in rows]
     with database.transaction() as connection:
-        connection.executemany("INSERT INTO tallies VALUES (?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)", rows)
     reference = {
         "n_cases": 100,
         "classes": {"A": 0.5, "B": 0.5},
@@ -115,7 +120,7 @@ def test_vendors_are_compared_with_the_audit_each_and_all_together(tmp_path: Pat
         "groups": {"vendor": {"GE": 0.5, "Canon": 0.5}},
     }
     now = 1_779_400_000.0  # 2026-05-21
-    found = {(s.vendor, s.measure): s for s in stabilities(database, reference, Drift(), now)}
+    found = {(s.vendor, s.measure): s for s in stabilities(database, "p", reference, Drift(), now)}
     assert found["GE", "predicted_class"].index == pytest.approx(0, abs=1e-9)
     assert found["Canon", "predicted_class"].index > 0.25  # type: ignore[operator]
     assert found["UIH", "predicted_class"] == Stability("UIH", "predicted_class", 3, None)
@@ -123,7 +128,24 @@ def test_vendors_are_compared_with_the_audit_each_and_all_together(tmp_path: Pat
     assert 0.1 < found["GE", "max_probability"].index < 1.5  # type: ignore[operator]
     assert found["all", "vendor"].n == 123
     assert found["all", "vendor"].index == pytest.approx(0.08, abs=0.08)
-    assert all(s.index is None for s in stabilities(database, None, Drift(), now)), "a package without a reference"
+    assert all(s.index is None for s in stabilities(database, "p", None, Drift(), now)), "a package without a reference"
+
+
+def test_bins_that_cannot_be_filled_raise_no_alarm(tmp_path: Path) -> None:
+    """Of two classes the larger share is a half or more: 50 readings, distributed as 1000 audited ones were."""
+    database = Database(tmp_path / "db")
+    with database.transaction() as connection:
+        rows = [("2026-05-20", "p", "GE", "max_probability", str(tenth), 10) for tenth in range(5, 10)]
+        connection.executemany("INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)", rows)
+    reference = {"n_cases": 1000, "features": {"max_probability": [0.0] * 5 + [0.2] * 5}}
+    found = stabilities(database, "p", reference, Drift(), 1_779_400_000.0)
+    assert [one.index for one in found] == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_a_comparison_of_all_vendors_is_logged_as_such() -> None:
+    said = io.StringIO()
+    Log(said)("drift_vendor", vendor="all", value=0.1)
+    assert json.loads(said.getvalue())["vendor"] == "all"
 
 
 def metrics() -> Metrics:
@@ -159,6 +181,22 @@ def test_metrics_are_what_prometheus_reads() -> None:
     assert [s.labels["vendor"] for s in families["evenbeat_drift_psi"].samples] == ["GE"]
     within = {s.labels["le"]: s.value for s in families["evenbeat_reading_seconds"].samples if "le" in s.labels}
     assert within["3.0"] == 1
+
+
+def test_counters_are_there_though_a_figure_cannot_be_had() -> None:
+    def locked() -> dict[str, int]:
+        raise sqlite3.OperationalError("database is locked")
+
+    found = Metrics()
+    found.parked("READER_ERROR")
+    found.registry.register(
+        Gauges(studies=locked, deliveries=dict, figures={"evenbeat_disk_free_bytes": ("Space", lambda: 7.0)},
+               drift=lambda: list(locked()), package=("name", "1", "d" * 64))  # type: ignore[arg-type]
+    )  # fmt: skip
+    text = found.text().decode()
+    assert 'evenbeat_studies_total{code="READER_ERROR"' in text
+    assert "evenbeat_disk_free_bytes 7.0" in text
+    assert "evenbeat_studies_now" not in text
 
 
 def get(port: int, path: str) -> tuple[int, str]:

@@ -131,6 +131,24 @@ def test_silent_peers_on_both_sides_do_not_hold_up_the_end(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_a_signal_ends_it_though_its_reader_hangs_at_the_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.tiny_service", str(tmp_path)]
+    command += ["--reader", "tests.deployment.service.readers:hanging"]
+    service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for((tmp_path / "service.sqlite3").exists)
+        time.sleep(1.5)  # by now it waits for the reader
+        began = time.monotonic()
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(20) == 0
+        assert time.monotonic() - began < 10
+    finally:
+        service.kill()
+        told, _ = service.communicate()
+    assert [json.loads(line)["event"] for line in told.splitlines()] == ["stopped"]
+
+
+@pytest.mark.slow
 def test_a_reader_that_cannot_be_made_ends_the_service_with_1_and_no_text(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.tiny_service", str(tmp_path)]
     command += ["--reader", "tests.deployment.service.readers:impossible"]

@@ -48,6 +48,34 @@ def test_a_crash_a_hang_and_an_error_each_have_their_code_and_the_next_study_is_
         process.stop()
 
 
+def test_a_full_disk_of_the_reader_is_an_error_of_the_disk_and_the_next_study_is_read(
+    study: Callable[[int], tuple[Path, Path]],
+) -> None:
+    process = ReadingProcess(ILL, {}, timeout_s=20)
+    try:
+        with pytest.raises(OSError, match="No space left") as failed:
+            process.read(*study(5))
+        assert "Doe" not in str(failed.value)
+        assert process.read(*study(1)).status == "read"
+    finally:
+        process.stop()
+
+
+def test_what_the_reader_has_started_ends_with_it_and_holds_up_nobody(
+    study: Callable[[int], tuple[Path, Path]],
+) -> None:
+    process = ReadingProcess("tests.deployment.service.readers:forking", {}, timeout_s=1)
+    process.start()
+    try:
+        began = time.monotonic()
+        with pytest.raises(ReadingError, match="READER_TIMEOUT"):
+            process.read(*study(2))
+        assert time.monotonic() - began < 5
+        assert process.read(*study(1)).status == "read"
+    finally:
+        process.stop()
+
+
 def test_a_summary_has_vendor_verdict_and_probabilities(study: Callable[[int], tuple[Path, Path]]) -> None:
     process = ReadingProcess(FACTORY, {}, timeout_s=20)
     try:

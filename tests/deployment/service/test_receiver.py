@@ -128,6 +128,27 @@ def test_a_study_that_would_be_too_large_is_parked(tmp_path: Path) -> None:
         assert send(found.port, tiny_study(2, 1, pixels=9000)) == [0], "other studies go on"
 
 
+def test_a_study_that_is_too_large_takes_nothing_further_and_is_never_read_in_part(tmp_path: Path) -> None:
+    """Its first instance alone is too large; the next ones would fit."""
+    with node(tmp_path, limits=Limits(study_mb=0.01, free_disk_mb=0)) as found:
+        assert send(found.port, tiny_study(1, 1, pixels=15_000) + tiny_study(1, 2, first=1)) == [0xC004] * 3
+        found.store.ripen(0)
+        assert found.store.claim() is None
+        assert found.inbox.studies() == []
+
+
+def test_a_study_near_the_limit_may_be_sent_again_and_corrected(tmp_path: Path) -> None:
+    """Sent again as it was, and with other pixels: it is no larger than before."""
+    with node(tmp_path, limits=Limits(study_mb=0.02, free_disk_mb=0)) as found:
+        study = tiny_study(1, 2, pixels=9000)
+        assert send(found.port, study + study) == [0] * 4
+        for dataset in study:
+            dataset.PixelData = b"\1" * 9000
+        assert send(found.port, study) == [0] * 2
+        assert found.count("replaced") == 2
+        assert found.store.counts()[State.PARKED] == 0
+
+
 def test_a_repeated_instance_is_acknowledged_and_makes_no_second_reading(tmp_path: Path) -> None:
     with node(tmp_path) as found:
         assert send(found.port, tiny_study(1, 1)) == [0]
@@ -147,7 +168,7 @@ def test_a_result_that_comes_back_from_the_pacs_is_not_read(tmp_path: Path) -> N
         found.store.ripen(0)
         claim = found.store.claim()
         assert isinstance(claim, Claim)
-        found.store.finish(claim, State.DONE, outputs=[sop_key_of(back[1].SOPInstanceUID)])
+        found.store.finish(claim, State.DONE, outputs={sop_key_of(back[1].SOPInstanceUID): "1"})
         assert send(found.port, back[1:]) == [0]
         assert len(found.inbox.files(key(1))) == 1
         assert found.store.counts()[State.DONE] == 1
@@ -216,28 +237,35 @@ def test_an_error_of_the_disk_is_a_status_and_leaves_nothing(tmp_path: Path, mon
         assert send(found.port, tiny_study(1, 1)) == [0]
 
 
-def test_an_instance_that_is_placed_while_its_study_is_read_makes_it_be_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A slow disk: the study is claimed between the announcement of an instance and its place in the inbox."""
+def test_a_study_is_not_read_while_an_instance_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes longer than the quiet time, and then fails: the instance is in the inbox, and is read."""
     claims: list[Claim | None] = []
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
     with node(tmp_path) as found:
         place = found.inbox.place
 
         def slow_place(*arguments: Any, before: Any) -> Any:
-            def announce() -> None:
-                before()
+            def announce(size: int) -> None:
+                before(size)
                 found.store.ripen(0)
                 claims.append(found.store.claim())
 
-            return place(*arguments, before=announce)
+            place(*arguments, before=announce)
+            full()
 
-        monkeypatch.setattr(found.inbox, "place", slow_place)
+        with monkeypatch.context() as patch:
+            patch.setattr(found.inbox, "place", slow_place)
+            assert send(found.port, tiny_study(1, 1)) == [0xA700]
+        assert claims == [None]
         assert send(found.port, tiny_study(1, 1)) == [0]
-        (claim,) = claims
+        assert found.count("repeated") == 1
+        found.store.ripen(0)
+        claim = found.store.claim()
         assert claim is not None
-        assert not found.store.finish(claim, State.DONE)
-        assert found.store.counts()[State.RECEIVING] == 1
+        assert found.inbox.snapshot(claim.study_key, tmp_path / "seen") == 1
 
 
 def test_several_senders_store_into_one_study_at_the_same_time(tmp_path: Path) -> None:

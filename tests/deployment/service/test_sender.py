@@ -22,7 +22,7 @@ from pipeline.deployment.service.sender import Sender
 from pipeline.deployment.service.settings import Delivery, Destination
 from pipeline.deployment.service.store import Store
 from pipeline.deployment.service.study_rows import State
-from pipeline.deployment.service.worker import output_keys
+from pipeline.deployment.service.worker import outputs_of
 from tests.deployment.service.support import Pacs, events, wait_for
 
 KEY = "a" * 16
@@ -59,7 +59,7 @@ class Desk:
         self.store.ripen(0)
         claim = self.store.claim()
         assert claim is not None
-        outputs = output_keys(out)
+        outputs = outputs_of(out)
         self.layout.publish(out, KEY, claim.revision)
         assert self.store.finish(claim, State.DONE, outputs=outputs, destinations=names)
 
@@ -171,6 +171,20 @@ def test_results_that_are_gone_are_no_endless_loop(tmp_path: Path) -> None:
         desk.senders[0].step()
         assert events(desk.said)[0]["code"] == "NO_RESULTS"
         assert not desk.deliveries.due("pacs"), "it waits like any other failure"
+
+
+def test_what_is_erased_or_replaced_while_others_are_sent_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue was asked before that."""
+    with Pacs().listening() as pacs:
+        desk = Desk(tmp_path, [pacs.destination()])
+        due = desk.deliveries.due("pacs")
+        monkeypatch.setattr(desk.deliveries, "due", lambda _: due)
+        desk.store.drop(KEY)
+        desk.senders[0].step()
+        assert not pacs.received
+        assert not desk.said.getvalue()
 
 
 def test_names_of_threads_tell_destinations_apart(tmp_path: Path) -> None:

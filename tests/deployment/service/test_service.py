@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from benchmarks.tiny_studies import digest_of, study_uid, tiny_study
 from pipeline.deployment.service.identity import study_key_of
@@ -45,6 +46,20 @@ def test_late_instances_make_a_second_reading_of_all(tmp_path: Path) -> None:
         wait_for(lambda: f"{KEY}/2" in results(tmp_path))
         wait_for(lambda: len(set(pacs.received)) == 2)
     assert {key: found["instances"] for key, found in results(tmp_path).items()} == {f"{KEY}/1": 3, f"{KEY}/2": 5}
+
+
+def test_a_corrected_patient_reaches_the_pacs_though_all_uids_are_the_same(tmp_path: Path) -> None:
+    """The RIS was corrected and the study sent again; the report's UID is made of the images'."""
+    study = tiny_study(1, 1)
+    with Pacs().listening() as pacs, running(settings(tmp_path, destination=(pacs.destination(),))) as (service, _):
+        send(service.ports[0], study)
+        wait_for(lambda: len(pacs.received) == 1)
+        study[0].PatientID = "CORRECTED"
+        send(service.ports[0], study)
+        wait_for(lambda: len(pacs.received) == 2)
+        assert len(set(pacs.received)) == 1
+        (report,) = (tmp_path / "results" / KEY / "2").glob("*.dcm")
+        assert dcmread(report).PatientID == "CORRECTED"
 
 
 @pytest.mark.slow

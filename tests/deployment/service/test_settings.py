@@ -67,6 +67,11 @@ def test_the_least_that_can_be_said_is_the_folder_and_who_may_send(tmp_path: Pat
         (LEAST.replace("PACS", "SEVENTEEN_LETTERS"), "1 to 16 printable"),
         (LEAST + "[tls]\ncertificate = '/nowhere'\n", "must be given together"),
         (LEAST + "[tls]\nauthority = '/nowhere'\n", "got /nowhere"),
+        (LEAST + f"[tls]\nauthority = '{EXAMPLE}'\n", "with which nobody would be checked"),
+        (
+            LEAST + f"[tls]\nauthority = '{EXAMPLE}'\n[[destination]]\nname = 'a'\nhost = 'h'\nae_title = 'A'\n",
+            "destination.tls must be said where [tls] is set; a has none",
+        ),
         (LEAST + "[destination]\nname = 'a'\n", "write [[destination]]"),
         (LEAST + "[[destination]]\nname = 'a b'\nhost = 'h'\nae_title = 'A'\n", "letters, digits"),
         (LEAST + "[[destination]]\nname = 'a'\nhost = 'h'\nae_title = 'A'\n" * 2, "must differ"),
@@ -89,3 +94,8 @@ def test_anybody_may_send_only_where_that_is_said(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"example\.toml"):
         read_settings(tmp_path / "none.toml")
+
+
+def test_an_authority_alone_serves_destinations_with_tls(tmp_path: Path) -> None:
+    text = f"[tls]\nauthority = '{EXAMPLE}'\n[[destination]]\nname = 'a'\nhost = 'h'\nae_title = 'A'\ntls = true\n"
+    assert read_settings(written(tmp_path, LEAST + text)).destination[0].tls
