@@ -216,7 +216,7 @@ def test_the_model_is_the_one_that_is_not_the_reference(audit: Path) -> None:
     assert read_audited(audit.parent).model == read_audited(audit).model == "student"
     assert read_audited(audit, "teacher").model == "teacher"
     assert read_audited(audit).fingerprint == "0123456789abcdef"
-    with pytest.raises(AuditError, match="got 'studnet'; did you mean 'student'"):
+    with pytest.raises(AuditError, match="got 'studnet'; the audit has 'student', 'teacher'"):
         read_audited(audit, "studnet")
     record = json.loads(audit.read_text())
     record["plan"]["reference_model"] = None

@@ -303,7 +303,7 @@ def test_a_database_of_another_release_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / NAME)
     connection.execute("PRAGMA user_version = 9")
     connection.close()
-    with pytest.raises(ValueError, match=r"must be of version 2, .* is of version 9"):
+    with pytest.raises(ValueError, match=r"must be of version 1, .* is of version 9"):
         open_database(tmp_path)
 
 
