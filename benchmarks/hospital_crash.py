@@ -70,11 +70,13 @@ def main() -> int:
         command = [sys.executable, "-m", "benchmarks.tiny_service", str(state), "--port", str(port)]
         command += ["--pacs-port", str(pacs_port), "--seconds", "0.2", "--quiet", "0.3"]
         kill_at_random(tally, state, command, arguments.kills, random.Random(arguments.seed))  # noqa: S311
+        starts = events(state)["started"]
         with service(command) as process:
             for sender in senders:
                 sender.join(PATIENCE_S)
             wanted = {study_key_of(study_uid(number)): uids for number, uids in tally.acknowledged.items()}
             settle(state, wanted, tally)
+            wait_for_start(process, state, starts)  # all may have been done before it: then nothing was waited for
             process.send_signal(signal.SIGTERM)
             status = process.wait(20)
         return report(state, wanted, tally, arguments, status, time.monotonic() - began)
@@ -130,8 +132,7 @@ def kill_at_random(tally: Tally, state: Path, command: list[str], kills: int, dr
         with service(command) as process:
             starts = events(state)["started"]
             if draw.random() > EARLY:
-                while process.poll() is None and events(state)["started"] == starts:
-                    time.sleep(0.02)
+                wait_for_start(process, state, starts)
             time.sleep(draw.uniform(*LIFE_S))
             if process.poll() is not None:
                 raise SystemExit(f"the service ended by itself, status {process.returncode}")
@@ -142,6 +143,12 @@ def kill_at_random(tally: Tally, state: Path, command: list[str], kills: int, dr
         print(f"\rkill {tally.kills} of {kills}", end="", file=sys.stderr, flush=True)
     tally.over = True
     print(file=sys.stderr)
+
+
+def wait_for_start(process: subprocess.Popen[bytes], state: Path, starts: int) -> None:
+    """Wait until the log tells of one start more, or the process has ended."""
+    while process.poll() is None and events(state)["started"] == starts:
+        time.sleep(0.02)
 
 
 def events(state: Path) -> Counter[str]:
