@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.bundles import bundle_folders
 from pipeline.cohort.validation import nearest
 
-METHOD_VERSION = 1  # raise when code, rather than a setting, changes what a run gives
+METHOD_VERSION = 2  # raise when code, rather than a setting, changes what a run gives
 WHERE_NOT_WHAT = frozenset(  # keys that say where or how a run works, and not what comes out
     {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "cache_dir", "teacher_checkpoint"}
     | {

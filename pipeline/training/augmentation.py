@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from monai.transforms import (
@@ -10,6 +11,7 @@ from monai.transforms import (
     RandAdjustContrastd,
     RandAffined,
     RandBiasFieldd,
+    RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
     RandGibbsNoised,
@@ -19,32 +21,31 @@ from monai.transforms import (
 
 KEY = "image"
 SHAPE = f"{KEY}_shape"  # of the image while it is flat
+UPRIGHT_RAD = 0.35  # 20 degrees
 
 
-def training_augmentation(*, geometry: bool = True, appearance: bool = True) -> Compose:
+def training_augmentation(*, geometry: bool = True, upright: bool = False, appearance: bool = True) -> Compose:
     """MONAI's random transforms, as a chain on a dictionary with ``image (…, rows, cols)``.
 
     All axes but the last two are channels: ``(2, slices, rows, cols)`` of a cine, ``(3, rows, cols)`` of a photograph.
 
     The appearance part knows no vendor and is not the simulator that renders scanners (`transforms/simulate.py`):
-    it draws monotone intensity maps, bias fields, blur, ringing and noise at random.
+    it draws monotone intensity maps, bias fields, noise, blur and ringing at random. Noise comes before blur and
+    ringing, as in a scanner: what of k-space is not kept takes its noise along.
 
     Args:
-        geometry: rotate by up to 20 degrees in plane, shift by up to 4 pixels, scale by up to 10 %; alike in all
-            channels. No scaling in one direction alone and no flips: the shape is the diagnosis.
-        appearance: change contrast, bias, resolution and noise.
+        geometry: turn and mirror in the plane, shift by up to 4 pixels, scale by up to 10 %; alike in all channels. No
+            scaling in one direction alone: the shape is the diagnosis, its orientation is not.
+        upright: for pictures that mean something else upside down, as digits do: turn by up to 20 degrees only, and
+            do not mirror.
+        appearance: change contrast, bias, noise and resolution.
     """
-    flat = [_flatten, *(_geometry() if geometry else []), *(_resolution() if appearance else [])]
-    return Compose(
-        [
-            EnsureTyped(KEY, track_meta=False),
-            *(_intensity() if appearance else []),
-            *flat,
-            *(_noise() if appearance else []),
-            _unflatten,
-            EnsureTyped(KEY, track_meta=False),
-        ]
-    )
+    chain: list[Any] = [EnsureTyped(KEY, track_meta=False)]
+    chain += _intensity() if appearance else []
+    chain += [_flatten]
+    chain += _geometry(upright=upright) if geometry else []
+    chain += [*_noise(), *_resolution()] if appearance else []
+    return Compose([*chain, _unflatten, EnsureTyped(KEY, track_meta=False)])
 
 
 def _flatten(data: dict[str, Any]) -> dict[str, Any]:
@@ -57,27 +58,34 @@ def _unflatten(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, KEY: data[KEY].reshape(shape)}
 
 
-def _geometry() -> list[Transform]:
+def _geometry(*, upright: bool) -> list[Transform]:
+    mirrors: list[Transform] = [] if upright else [RandFlipd(KEY, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
     turn = RandAffined(
-        KEY, prob=0.9, rotate_range=0.35, translate_range=4, scale_range=0.1, padding_mode="border", cache_grid=False
+        KEY,
+        prob=0.9,
+        rotate_range=UPRIGHT_RAD if upright else math.pi,
+        translate_range=4,
+        scale_range=0.1,
+        padding_mode="border",
+        cache_grid=False,
     )
-    return [turn]
+    return [*mirrors, turn]
 
 
 def _intensity() -> list[Transform]:
     return [
-        RandHistogramShiftd(KEY, prob=0.5, num_control_points=(4, 8)),
-        RandAdjustContrastd(KEY, prob=0.5, gamma=(0.6, 1.6)),
-        RandBiasFieldd(KEY, prob=0.3, coeff_range=(0.0, 0.15)),
-    ]
-
-
-def _resolution() -> list[Transform]:
-    return [
-        RandGaussianSmoothd(KEY, prob=0.3, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0)),
-        RandGibbsNoised(KEY, prob=0.2, alpha=(0.1, 0.5)),
+        RandHistogramShiftd(KEY, prob=0.15, num_control_points=(5, 10)),
+        RandAdjustContrastd(KEY, prob=0.15, gamma=(0.7, 1.5)),
+        RandBiasFieldd(KEY, prob=0.15, coeff_range=(0.0, 0.15)),
     ]
 
 
 def _noise() -> list[Transform]:
-    return [RandGaussianNoised(KEY, prob=0.3, std=0.2)]
+    return [RandGaussianNoised(KEY, prob=0.5, std=1.0)]  # up to one standard deviation of the study
+
+
+def _resolution() -> list[Transform]:
+    return [
+        RandGaussianSmoothd(KEY, prob=0.3, sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2)),
+        RandGibbsNoised(KEY, prob=0.5, alpha=(0.1, 0.7)),
+    ]

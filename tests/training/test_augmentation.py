@@ -70,3 +70,32 @@ def test_slices_come_back_in_their_place() -> None:
     means = torch.arange(16.0).reshape(2, 8)
     out = chain({"image": means[..., None, None].expand(2, 8, 32, 32).clone()})["image"]
     assert torch.allclose(out.mean(dim=(2, 3)), means, atol=1e-4)
+
+
+def _slope_along_columns(seed: int, **options: bool) -> float:
+    """How much brighter the right edge of a ramp is afterwards; the ramp itself has 1."""
+    chain = training_augmentation(appearance=False, **options)
+    chain.set_random_state(seed=seed)
+    ramp = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
+    moved = chain({"image": ramp.clone()})["image"][0, 0, 8:24]
+    return float(moved[:, 24].mean() - moved[:, 8].mean()) * 31 / 16
+
+
+def test_upright_pictures_stay_upright_and_others_are_turned_to_any_side() -> None:
+    slopes = [_slope_along_columns(seed, upright=True) for seed in range(30)]
+    assert min(slopes) > 0.75  # cos of 20 degrees, scaled by 10 %
+    assert min(_slope_along_columns(seed) for seed in range(30)) < -0.75
+
+
+def test_noise_is_filtered_by_what_resolution_keeps() -> None:
+    """Of pictures that lost resolution, none has more noise at the highest frequencies than those that did not."""
+    flat, shares = torch.zeros(2, 8, 32, 32), []
+    for seed in range(60):
+        chain = training_augmentation(geometry=False)
+        chain.set_random_state(seed=seed)
+        power = torch.fft.fftshift(torch.fft.fft2(chain({"image": flat.clone()})["image"]).abs() ** 2, dim=(-2, -1))
+        corner, middle = power[..., :4, :4].mean(), power[..., 10:15, 10:15].mean()
+        if middle > 0:
+            shares.append(float(corner / middle))
+    assert min(shares) < 0.01
+    assert max(shares) < 1.5
