@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from pipeline.benchmark.cells import Block, blocks_of
 from pipeline.benchmark.plan import Plan
 from pipeline.benchmark.results import Results
 from pipeline.benchmark.tools import Tools
+from pipeline.workers import end_with_parent
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -153,7 +153,7 @@ def _start(queue: Queue, logs: Path) -> None:
     log = os.open(logs / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _told[:] = [queue]
     _one_thread()
 
@@ -164,13 +164,6 @@ def _one_thread() -> None:
 
     torch.set_num_threads(1)
     threadpool_limits(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(run: BlockRun) -> list[str]:

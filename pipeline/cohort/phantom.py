@@ -30,6 +30,7 @@ from pipeline.cohort.phantom_paint import heart_grid, heart_labels, render_heart
 from pipeline.cohort.phantom_plan import VENDORS, Settings, Study, draw_studies, study_stream
 from pipeline.cohort.phantom_tables import TABLE_NAME, TRUTH_NAME, best_possible_accuracy, write_tables
 from pipeline.files import atomic_path
+from pipeline.workers import end_with_parent
 from transforms.simulate import scan, tissue_signals
 
 __all__ = ["PhantomSummary", "affine_of", "best_possible_accuracy", "heart_voxel", "render_study", "write_phantom"]
@@ -178,7 +179,7 @@ def _write_studies(root: Path, settings: Settings, studies: Sequence[Study], wor
         return
     # spawned, not forked: the caller may have threads of its own
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(studies)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(studies)), context, initializer=end_with_parent) as pool:
         futures = [pool.submit(_write_study, root, settings, study) for study in studies]
         try:
             for future in as_completed(futures):

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pipeline.cohort.case import SECTIONS, Case, Datalist, DatalistError, created_with, read_datalist, write_datalist
 from pipeline.cohort.prepare_case import Outcome, Preparation
 from pipeline.cohort.prepare_report import found_note, summary, write_heart_centres, write_phases
+from pipeline.workers import end_with_parent
 from transforms.recipe import StudentInput
 
 STEPS = (
@@ -171,6 +172,7 @@ _remembered: list[Preparation] = []
 
 def _remember(preparation: Preparation) -> None:
     """Keep in a worker what all its cases share, instead of sending it with each."""
+    end_with_parent()
     _remembered[:] = [preparation]
 
 
