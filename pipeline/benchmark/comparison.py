@@ -19,7 +19,7 @@ from pipeline.benchmark.records import Cell
 REFERENCE = "kd"
 PROPOSED = "groupdistil"  # and every method whose name begins so
 FITTED_TO_VALIDATION = "dfr"  # in the name of every model that learns from validation patients, or whose teacher did
-WITHOUT_APPEARANCE = "kd_no_appearance"
+WITHOUT = ("kd_plain", "kd_no_appearance")  # distillation with less augmentation
 SHORTFALL = 0.05  # a minority is underfitted if its training accuracy lies this far below that of all
 
 

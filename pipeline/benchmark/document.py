@@ -18,6 +18,7 @@ from pipeline.files import atomic_path
 
 TITLES = {
     "headline": "Methods, on the phantom",
+    "unseen": "Scanners that training never saw, on the phantom",
     "acdc": "Methods, on real hearts",
     "digits": "Methods, on digits",
     "regimes_phantom": "Where group weights help, on the phantom",

@@ -17,7 +17,7 @@ from pipeline.benchmark.analysis import Estimate, difference, pooled
 from pipeline.benchmark.comparison import (
     PROPOSED,
     REFERENCE,
-    WITHOUT_APPEARANCE,
+    WITHOUT,
     Summary,
     best_baseline,
     by_model,
@@ -117,7 +117,7 @@ def _recipe(section: Section, summaries: Sequence[Summary], best: Summary | None
     if recipe is None or REFERENCE not in by_name or len(by_name) == 1:
         return []
     marked = best.model if best else ""
-    names = (WITHOUT_APPEARANCE, REFERENCE, marked, "teacher")
+    names = (*WITHOUT, REFERENCE, marked, "teacher")
     others = [by_name[name] for name in dict.fromkeys(names) if name in by_name and name != recipe.model]
     rows = [
         [model_words(other, best=marked, seeds=0), *(_minus(recipe, other, metric) for metric in (WORST, AVERAGE))]
