@@ -1,13 +1,16 @@
 """How often the audit's 95 % intervals cover the truth, and how wide they are, beside those of other methods.
 
-    python -m benchmarks.audit_coverage --repeats 4000 --drawn 400
-    python -m benchmarks.audit_coverage --kinds share --patients 15 40 --repeats 300 --drawn 50
+    python -m benchmarks.audit_coverage
+    python -m benchmarks.audit_coverage --kinds share --patients 15 40 --side-repeats 300 --side-drawn 50
 
-Patients are drawn again and again from a known truth: shares of right answers (beta-binomial), means that lean like
-Dice and like HD95 [mm], AUCs of two classes (patients all of one class, or of both) and of three. Rows of a patient are
-alike by the intraclass correlation. One line per setting and method: coverage and mean width; then one per method over
-all settings, worst coverages first to be looked at. Methods that draw (the bootstraps) run in the first ``--drawn``
-repeats of each setting. The methods of the audit are marked with a star.
+Patients are drawn again and again from a known truth, see :mod:`benchmarks.audit_samples`: shares of right answers
+(beta-binomial), means that lean like Dice and like HD95 [mm], AUCs of two classes (patients all of one class, or of
+both) and of three. First come the settings of the bar, 40 patients x 10 rows at ICC 0.4, with 4,000 repeats, then a
+grid of others with 1,000. One line per setting and method: coverage and mean width; then one per method over all
+settings. Methods that draw (the bootstraps) run in the first 400 repeats of the bar's settings, in others only if
+``--side-drawn`` says so: they would take longer than all else together. The methods of the audit are marked with a
+star. All this takes some thirteen minutes on one core, the bar alone (``--side-repeats 0``) two, and one with
+``--drawn 0``.
 """
 
 from __future__ import annotations
@@ -15,19 +18,19 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
+from benchmarks.audit_samples import Rows, Setting, draw, truth
 from pipeline.audit.bootstrap import bca_interval, leave_one_out_weights
-from pipeline.audit.delong import areas
-from pipeline.audit.intervals import auc_interval, mean_interval, proportion_interval
+from pipeline.audit.delong import Areas, areas
+from pipeline.audit.intervals import auc_estimate, mean_interval, proportion_interval
 from pipeline.audit.statistics import FloatArray, IntArray, Z, newcombe_auc_interval, patient_weights, wilson_interval
-from pipeline.tracking.group_metrics import overall_metrics, weighted_auc
 
 Ends = tuple[float, float]
+Found = dict[str, tuple[float, float, int]]  # method -> coverage, mean width, repeats with an interval
+Method = Callable[[Rows, np.random.Generator], Ends]
 KINDS = ("share", "dice", "hd95", "auc", "auc-mixed", "auc-3")
 LEVELS = {
     "share": (0.6, 0.8, 0.9, 0.95, 0.98),
@@ -38,131 +41,8 @@ LEVELS = {
     "auc-3": (0.6, 1.15, 1.65, 2.05),  # how far the own class stands out: AUC 0.70, 0.85, 0.93, 0.97
 }
 TARGET = (0.93, 0.97)
+BAR = (40, 10, 0.4)  # patients, rows of each, intraclass correlation
 REPLICATES = 1000
-DICE = stats.beta(9, 1.2)
-DICE_GRID = np.linspace(-6, 6, 2001)
-DICE_VALUES = DICE.ppf(stats.norm.cdf(DICE_GRID))
-HD95_SPREAD = 0.7  # of the logarithm
-POSITIVE = 0.4  # share of patients, or of rows
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What patients are drawn from.
-
-    Attributes:
-        kind: of value.
-        patients: number of them.
-        rows: of each patient; with ``uneven`` any number from 1 to this.
-        icc: intraclass correlation.
-        level: true share or AUC; for three classes how far the own class stands out.
-        uneven: whether patients have unlike numbers of rows.
-    """
-
-    kind: str
-    patients: int
-    rows: int
-    icc: float
-    level: float
-    uneven: bool = False
-
-    def __str__(self) -> str:
-        rows = f"1-{self.rows}" if self.uneven else str(self.rows)
-        return f"{self.kind:<10}{self.patients:>4} x {rows:<5}ICC {self.icc:<5}{self.level:<5}"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Drawn rows: values, or labels and scores."""
-
-    patients: IntArray
-    values: FloatArray
-    labels: IntArray
-    scores: FloatArray
-
-    def statistic(self, weights: FloatArray) -> FloatArray:
-        """Values of weighted rows, ``(replicates,)``."""
-        if self.scores.size:
-            return weighted_auc(self.labels, self.scores, weights)
-        return np.asarray(weights @ self.values / weights.sum(axis=1))
-
-
-Method = Callable[[Rows, np.random.Generator], Ends]
-
-
-def draw(setting: Setting, rng: np.random.Generator) -> Rows:
-    """Rows of new patients."""
-    sizes = np.full(setting.patients, setting.rows)
-    if setting.uneven:
-        sizes = rng.integers(1, setting.rows + 1, setting.patients)
-    patients = np.repeat(np.arange(setting.patients), sizes)
-    nothing = np.empty(0)
-    if setting.kind.startswith("auc"):
-        labels = labels_for(setting, patients, rng)
-        return Rows(patients, nothing, labels, scores_for(setting, labels, patients, rng))
-    if setting.kind == "share":
-        values = (rng.uniform(size=len(patients)) < chances(setting, rng)[patients]).astype(np.float64)
-    else:
-        normal = correlated(setting.icc, patients, rng)
-        values = np.interp(normal, DICE_GRID, DICE_VALUES) if setting.kind == "dice" else hd95(normal)
-    return Rows(patients, values, nothing.astype(np.int64), nothing)
-
-
-def chances(setting: Setting, rng: np.random.Generator) -> FloatArray:
-    """Each patient's chance of a right answer: beta, so that rows correlate by the ICC."""
-    if not setting.icc:
-        return np.full(setting.patients, setting.level)
-    prior = (1 - setting.icc) / setting.icc
-    return np.asarray(rng.beta(setting.level * prior, (1 - setting.level) * prior, setting.patients))
-
-
-def correlated(icc: float, patients: IntArray, rng: np.random.Generator) -> FloatArray:
-    """Standard normal rows, those of a patient correlated by ``icc``."""
-    own = rng.standard_normal(int(patients.max()) + 1)
-    return np.asarray(np.sqrt(icc) * own[patients] + np.sqrt(1 - icc) * rng.standard_normal(len(patients)))
-
-
-def hd95(normal: FloatArray) -> FloatArray:
-    """Lognormal [mm]."""
-    return np.asarray(np.exp(2 + HD95_SPREAD * normal))
-
-
-def labels_for(setting: Setting, patients: IntArray, rng: np.random.Generator) -> IntArray:
-    """Labels by row where mixed, else by patient."""
-    if setting.kind == "auc-mixed":
-        return (rng.uniform(size=len(patients)) < POSITIVE).astype(np.int64)
-    count = setting.patients
-    own = np.arange(count) % 3 if setting.kind == "auc-3" else np.arange(count) < max(2, round(POSITIVE * count))
-    return np.asarray(own.astype(np.int64)[patients])
-
-
-def scores_for(setting: Setting, labels: IntArray, patients: IntArray, rng: np.random.Generator) -> FloatArray:
-    """``(n, C)``: two normal classes, or three logits of which the own class stands out."""
-    if setting.kind != "auc-3":
-        apart = np.sqrt(2) * stats.norm.ppf(setting.level)
-        score = apart * labels + correlated(setting.icc, patients, rng)
-        return np.asarray(np.c_[-score, score])
-    logits = np.stack([correlated(setting.icc, patients, rng) for _ in range(3)], axis=1)
-    logits[np.arange(len(labels)), labels] += setting.level
-    return np.asarray(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
-
-
-@cache
-def three_class_truth(level: float) -> float:
-    """Macro AUC of 300,000 independent rows; its error is about 0.0005."""
-    rng, count = np.random.default_rng(1), 300_000
-    setting = Setting("auc-3", count, 1, 0.0, level)
-    labels = labels_for(setting, np.arange(count), rng)
-    return overall_metrics(labels, scores_for(setting, labels, np.arange(count), rng))["auc"]
-
-
-def truth(setting: Setting) -> float:
-    """The value that an interval should cover."""
-    if setting.kind == "dice":
-        return float(DICE.mean())
-    if setting.kind == "hd95":
-        return float(np.exp(2 + HD95_SPREAD**2 / 2))
-    return three_class_truth(setting.level) if setting.kind == "auc-3" else setting.level
 
 
 def row_bootstrap(rows: Rows, rng: np.random.Generator) -> Ends:
@@ -216,7 +96,7 @@ def cluster_t(rows: Rows, _: np.random.Generator) -> Ends:
     sizes = np.bincount(rows.patients).astype(np.float64)
     sums = np.bincount(rows.patients, weights=rows.values).astype(np.float64)
     mean, error = (float(part[0]) for part in mean_and_error(np.ones((1, len(sizes))), sums, sizes))
-    half = float(stats.t.ppf(0.975, len(sizes) - 1)) * error
+    half = float(stdtrit(len(sizes) - 1, 0.975)) * error
     return mean - half, mean + half
 
 
@@ -230,16 +110,15 @@ def wilson_patients(rows: Rows, _: np.random.Generator) -> Ends:
     return wilson_interval(float(rows.values.mean()), int(rows.patients.max()) + 1)
 
 
-def wald(rows: Rows, patients: IntArray) -> Ends:
+def wald(found: Areas) -> Ends:
     """AUC with a normal interval on its own scale."""
-    found = areas(rows.labels, [rows.scores], patients)
     half = Z * float(found.standard_errors[0])
     return float(found.values[0]) - half, float(found.values[0]) + half
 
 
 def newcombe(rows: Rows, _: np.random.Generator) -> Ends:
     """Newcombe's AUC interval on patients."""
-    found = areas(rows.labels, [rows.scores], rows.patients)
+    found = rows.areas
     value = float(found.values[0])
     if found.reason:
         return np.nan, np.nan
@@ -251,7 +130,7 @@ def newcombe(rows: Rows, _: np.random.Generator) -> Ends:
 def audited(rows: Rows, _: np.random.Generator) -> Ends:
     """The interval that the audit prints."""
     if rows.scores.size:
-        found = auc_interval(rows.labels, rows.scores, rows.patients)
+        found = auc_estimate(rows.areas, len(rows.labels))
     elif set(np.unique(rows.values)) <= {0.0, 1.0}:
         found = proportion_interval(rows.values, rows.patients)
     else:
@@ -266,8 +145,8 @@ SHARES: dict[str, Method] = {AUDIT: audited, "Wilson on rows": wilson_rows, "Wil
 MEANS: dict[str, Method] = {AUDIT: audited, "t on patients": cluster_t}
 AUCS: dict[str, Method] = {
     AUDIT: audited,
-    "DeLong on rows": lambda rows, _: wald(rows, np.arange(len(rows.labels))),
-    "DeLong on patients": lambda rows, _: wald(rows, rows.patients),
+    "DeLong on rows": lambda rows, _: wald(areas(rows.labels, [rows.scores], np.arange(len(rows.labels)))),
+    "DeLong on patients": lambda rows, _: wald(rows.areas),
     "Newcombe on patients": newcombe,
 }
 
@@ -281,8 +160,8 @@ def methods_for(kind: str) -> tuple[dict[str, Method], dict[str, Method]]:
     return MEANS, DRAWN | {"patients, bootstrap-t": bootstrap_t}
 
 
-def measure(setting: Setting, repeats: int, drawn: int, seed: int) -> dict[str, tuple[float, float, int]]:
-    """Method -> coverage, mean width and repeats; an interval that is not estimable counts in neither."""
+def measure(setting: Setting, repeats: int, drawn: int, seed: int) -> Found:
+    """Coverage, mean width and repeats; an interval that is not estimable counts in neither."""
     rng, true = np.random.default_rng([seed, *str(setting).encode()]), truth(setting)
     computing, drawing = methods_for(setting.kind)
     ends: dict[str, list[Ends]] = {name: [] for name in computing | drawing}
@@ -310,25 +189,32 @@ def settings_for(kinds: list[str], patients: list[int], rows: list[int], icc: li
                 yield Setting(kind, count, size, icc[-1], level, uneven=True)
 
 
+def of_the_bar(kinds: list[str]) -> list[Setting]:
+    """Settings in which the bar is set."""
+    return [Setting(kind, *BAR, level) for kind in kinds for level in LEVELS[kind]]
+
+
+def slack(repeats: int) -> float:
+    """Two Monte-Carlo standard errors of a coverage of 95 %."""
+    return 2 * float(np.sqrt(0.05 * 0.95 / repeats))
+
+
 def inside(coverage: float, repeats: int) -> bool:
     """Whether a coverage is in its range, give or take two standard errors of the simulation."""
-    slack = 2 * float(np.sqrt(0.05 * 0.95 / repeats))
-    return TARGET[0] - slack <= coverage <= TARGET[1] + slack
+    return TARGET[0] - slack(repeats) <= coverage <= TARGET[1] + slack(repeats)
 
 
-def report(results: dict[Setting, dict[str, tuple[float, float, int]]]) -> None:
+def report(title: str, results: dict[Setting, Found]) -> None:
     """Per kind and method, over all settings."""
-    print(f"\n{'over all settings':<44}{'lowest':>8}{'mean':>8}{'highest':>8}{'in 93-97':>10}{'below':>7}{'width':>8}")
+    print(f"\n{title:<44}{'lowest':>8}{'mean':>8}{'highest':>8}{'in 93-97':>10}{'below':>7}{'width':>8}")
     for kind in dict.fromkeys(setting.kind for setting in results):
         of_kind = [found for setting, found in results.items() if setting.kind == kind]
-        for name in of_kind[0]:
+        for name in dict.fromkeys(name for found in of_kind for name in found):
             rows = [found[name] for found in of_kind if name in found]
             covered = [100 * coverage for coverage, _, _ in rows]
             share = 100 * float(np.mean([inside(coverage, count) for coverage, _, count in rows]))
             below = sum(not inside(c, count) and c < TARGET[0] for c, _, count in rows)
-            width = float(
-                np.mean([w / found[AUDIT][1] for found in of_kind if name in found for w in [found[name][1]]])
-            )
+            width = float(np.mean([found[name][1] / found[AUDIT][1] for found in of_kind if name in found]))
             print(
                 f"{kind:<12}{name:<32}{min(covered):>8.1f}{np.mean(covered):>8.1f}{max(covered):>8.1f}"
                 f"{share:>9.0f}%{below:>7}{width:>8.2f}"
@@ -342,16 +228,31 @@ def main() -> None:
     parser.add_argument("--patients", nargs="+", type=int, default=[15, 25, 40, 100, 200])
     parser.add_argument("--rows", nargs="+", type=int, default=[1, 3, 10], help="of each patient")
     parser.add_argument("--icc", nargs="+", type=float, default=[0.0, 0.2, 0.4, 0.5])
-    parser.add_argument("--repeats", type=int, default=4000)
-    parser.add_argument("--drawn", type=int, default=400, help="repeats in which the bootstraps run")
+    parser.add_argument("--repeats", type=int, default=4000, help="of the bar's settings; 0 leaves them out")
+    parser.add_argument("--drawn", type=int, default=400, help="of them, repeats in which the bootstraps run")
+    parser.add_argument("--side-repeats", type=int, default=1000, help="of all other settings; 0 leaves them out")
+    parser.add_argument("--side-drawn", type=int, default=0, help="of them, repeats in which the bootstraps run")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    results = {}
-    for setting in settings_for(arguments.kinds, arguments.patients, arguments.rows, arguments.icc):
-        results[setting] = measure(setting, arguments.repeats, arguments.drawn, arguments.seed)
-        cells = (f"{name} {100 * c:.1f} ({width:.3g})" for name, (c, width, _) in results[setting].items())
+    bar = of_the_bar(arguments.kinds)
+    others = settings_for(arguments.kinds, arguments.patients, arguments.rows, arguments.icc)
+    side = [setting for setting in others if setting not in bar]
+    for title, settings, repeats, drawn in (
+        ("settings of the bar", bar, arguments.repeats, arguments.drawn),
+        ("all other settings", side, arguments.side_repeats, arguments.side_drawn),
+    ):
+        if repeats:
+            print(f"\n{title}: {repeats} repeats, 95 % ± {100 * slack(repeats):.1f}; bootstraps in {drawn}", flush=True)
+            report(title, dict(simulated(settings, repeats, drawn, arguments.seed)))
+
+
+def simulated(settings: list[Setting], repeats: int, drawn: int, seed: int) -> Iterator[tuple[Setting, Found]]:
+    """Measure each setting and print its line."""
+    for setting in settings:
+        found = measure(setting, repeats, drawn, seed)
+        cells = (f"{name} {100 * covered:.1f} ({width:.3g})" for name, (covered, width, _) in found.items())
         print(f"{setting}| {' | '.join(cells)}", flush=True)
-    report(results)
+        yield setting, found
 
 
 if __name__ == "__main__":

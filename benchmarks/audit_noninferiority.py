@@ -4,7 +4,8 @@
 
 True values are exact: the student loses the margin in every group. ``size`` should be 2.5 %, ``any of …`` at most 2.5 %
 after Holm; ``power`` is that of a student as good as the teacher, from every fourth repeat. Peer: a normal test that
-takes every row for a patient. ``±`` is two Monte-Carlo standard errors. 4,000 repeats take about an hour on one core.
+takes every row for a patient. Arrays are compared, by the functions that :mod:`pipeline.audit.comparison` calls for the
+rows of a table. ``±`` is two Monte-Carlo standard errors. 4,000 repeats take some five minutes on one core.
 """
 
 from __future__ import annotations
@@ -12,28 +13,23 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from pipeline.audit.acceptance_rule import FAIL, PASS, Check, judge
-from pipeline.audit.comparison import (
-    LEVEL,
-    NONINFERIOR,
-    WORSE,
-    Comparison,
-    Mask,
-    Outcome,
-    compare_models,
-    compare_periods,
-)
+from pipeline.audit.arms import Arm, auc_arm, mean_arm, proportion_arm
+from pipeline.audit.comparison import LEVEL, NONINFERIOR, WORSE, Outcome, comparisons
+from pipeline.audit.differences import Difference, difference_of_arms, paired_mean, paired_proportion
 from pipeline.audit.findings import Measure
 from pipeline.audit.intervals import proportion_interval
 from pipeline.audit.statistics import Estimate, FloatArray, IntArray
 
+Mask = NDArray[np.bool_]
+Differences = dict[str, Difference]
 MARGIN = 0.05
 HD95_SPREAD, HD95_MARGIN = 0.6, 1.0  # of the logarithm; [mm]
 KEPT = 0.5  # correlation of two models on one patient, and on one case beyond that
@@ -120,7 +116,7 @@ def rate(hits: float, trials: float) -> str:
 def compared(
     title: str,
     settings: list[Setting],
-    compare: Callable[[Setting, float, np.random.Generator, int], tuple[list[Comparison], list[float]]],
+    compare: Callable[[Setting, float, np.random.Generator, int], tuple[Differences, list[float]]],
     rng: np.random.Generator,
     repeats: int,
     groups: int,
@@ -128,15 +124,17 @@ def compared(
     """Size at the margin, of one group and of any; of the peer; power, and false claims of a loss, without one."""
     yield f"{title:58}{'size':>13}{f'any of {groups}':>14}{'rows as patients':>18}{'power':>14}{'called worse':>14}"
     for setting in settings:
-        margin = HD95_MARGIN if setting.kind == "hd95" else MARGIN
+        margin, asked = HD95_MARGIN if setting.kind == "hd95" else MARGIN, outcome(setting)
         called: dict[str, float] = defaultdict(float)
         for repeat in range(repeats):
-            found, peer = compare(setting, margin, rng, groups)
+            differences, peer = compare(setting, margin, rng, groups)
+            found = comparisons("first", "second", asked, differences)
             called["size"] += float(np.mean([row.p_noninferior < LEVEL for row in found]))
             called["any"] += any(row.verdict == NONINFERIOR for row in found)
             called["peer"] += float(np.mean([p < LEVEL for p in peer])) if peer else math.nan
             if repeat % POWER_EVERY == 0:
-                found, _ = compare(setting, 0.0, rng, groups)
+                differences, _ = compare(setting, 0.0, rng, groups)
+                found = comparisons("first", "second", asked, differences)
                 called["power"] += float(np.mean([row.p_noninferior < LEVEL for row in found]))
                 called["worse"] += any(row.verdict == WORSE for row in found)
         equal = math.ceil(repeats / POWER_EVERY)
@@ -146,46 +144,49 @@ def compared(
         yield f"  {setting!s:56}{''.join(shown)}"
 
 
-def models(
-    setting: Setting, loss: float, rng: np.random.Generator, groups: int
-) -> tuple[list[Comparison], list[float]]:
-    """Student against teacher on the same cases; and the peer's p values."""
-    patients = np.repeat(np.arange(groups * setting.patients), setting.rows)
+def models(setting: Setting, loss: float, rng: np.random.Generator, groups: int) -> tuple[Differences, list[float]]:
+    """Student minus teacher on the same cases, group by group; and the peer's p values."""
+    patients = np.repeat(np.arange(setting.patients), setting.rows)
     labels = classes(patients)
-    errors = latent(setting, patients, rng)
-    tables = [
-        frame(setting, patients, labels, error, lost).assign(model=name)
-        for name, error, lost in zip(("student", "teacher"), errors, (loss, 0.0), strict=True)
-    ]
-    rows = pd.concat(tables, ignore_index=True)
-    masks = by_group(rows, groups)
-    found = compare_models(rows, outcome(setting), model="student", reference="teacher", groups=masks, min_patients=10)
-    return found, [naive(setting, rows[mask]) for mask in masks.values()] if setting.kind != "auc" else []
+    errors = latent(setting, patients, rng, groups)
+    student, teacher = (read(setting, labels, error, lost) for error, lost in zip(errors, (loss, 0.0), strict=True))
+    if setting.kind == "auc":
+        arms = [[arm(setting, labels, scores, patients) for scores in model] for model in (student, teacher)]
+        pairs = zip(*arms, strict=True)
+        return numbered(
+            difference_of_arms(*pair, n_patients=setting.patients, n_rows=len(labels)) for pair in pairs
+        ), []
+    compare = paired_proportion if setting.kind == "accuracy" else paired_mean
+    found = numbered(compare(group, patients, min_patients=MIN_PATIENTS) for group in student - teacher)
+    return found, [naive(setting, group) for group in student - teacher]
 
 
-def periods(
-    setting: Setting, loss: float, rng: np.random.Generator, groups: int
-) -> tuple[list[Comparison], list[float]]:
-    """After against before, one model; a fifth of the patients came twice."""
-    patients = np.repeat(np.arange(groups * setting.patients), setting.rows)
-    labels = classes(patients)
-    again = np.arange(groups * setting.patients) % 5 == 0
-    after, before = latent(setting, patients, rng, shared=again)
-    names = np.where(again, patients.max() + 1, 0) + np.arange(groups * setting.patients)
-    tables = [
-        frame(setting, patients, labels, after, loss).assign(period="after", model="mine"),
-        frame(setting, patients, labels, before, 0.0).assign(period="before", model="mine"),
+def periods(setting: Setting, loss: float, rng: np.random.Generator, groups: int) -> tuple[Differences, list[float]]:
+    """After minus before, one model; a fifth of the patients came twice."""
+    before = np.repeat(np.arange(setting.patients), setting.rows)
+    again = np.arange(setting.patients) % 5 == 0
+    after = np.where(again[before], before, before + setting.patients)
+    labels, people = classes(before), len(np.union1d(before, after))
+    errors = latent(setting, before, rng, groups, shared=again)
+    arms = [
+        [arm(setting, labels, values, codes) for values in read(setting, labels, error, lost)]
+        for error, lost, codes in zip(errors, (loss, 0.0), (after, before), strict=True)
     ]
-    tables[0]["case_id"] = "again " + tables[0]["case_id"]
-    tables[0]["patient_id"] = np.where(
-        again[patients], tables[0]["patient_id"], np.char.add("a", names[patients].astype(str))
-    )
-    rows = pd.concat(tables, ignore_index=True)
-    masks = by_group(rows, groups)
-    found = compare_periods(
-        rows, outcome(setting), column="period", after="after", before="before", groups=masks, min_patients=MIN_PATIENTS
-    )
-    return found, []
+    pairs = zip(*arms, strict=True)
+    return numbered(difference_of_arms(*pair, n_patients=people, n_rows=2 * len(labels)) for pair in pairs), []
+
+
+def numbered(found: Iterable[Difference]) -> Differences:
+    """Group -> difference."""
+    return {str(group): difference for group, difference in enumerate(found)}
+
+
+def arm(setting: Setting, labels: IntArray, values: FloatArray, patients: IntArray) -> Arm:
+    """One model or period in one group, as the audit describes it."""
+    if setting.kind == "auc":
+        return auc_arm(labels, np.c_[1 - values, values], patients, min_patients=MIN_PATIENTS)
+    describe = proportion_arm if setting.kind == "accuracy" else mean_arm
+    return describe(values, patients, min_patients=MIN_PATIENTS)
 
 
 def outcome(setting: Setting) -> Outcome:
@@ -195,59 +196,44 @@ def outcome(setting: Setting) -> Outcome:
     return Outcome(setting.kind, MARGIN)
 
 
-def by_group(rows: pd.DataFrame, groups: int) -> dict[str, Mask]:
-    """Group -> mask of its rows."""
-    return {str(k): (rows["group"] == k).to_numpy() for k in range(groups)}
-
-
 def classes(patients: IntArray) -> IntArray:
     """A third of the patients are positive."""
     return np.asarray(patients % 3 == 0, dtype=np.int64)
 
 
 def latent(
-    setting: Setting, patients: IntArray, rng: np.random.Generator, shared: Mask | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Standard normal errors of two readings of each row; rows of a patient, and readings of a case, are correlated.
+    setting: Setting, patients: IntArray, rng: np.random.Generator, groups: int, shared: Mask | None = None
+) -> FloatArray:
+    """Standard normal errors of two readings of each row, ``(2, groups, n)``.
 
-    With ``shared``, the readings are of different cases, and only those patients have their part in common.
+    Rows of a patient, and readings of a case, are correlated. With ``shared``, the readings are of different cases, and
+    only those patients have their part in common.
     """
-    total, size = int(patients.max()) + 1, len(patients)
-    own = rng.standard_normal((2, total))
+    size = len(patients)
+    own = rng.standard_normal((2, groups, setting.patients))
     both = KEPT * own[0] + math.sqrt(1 - KEPT**2) * own[1]
     own[1] = np.where(shared, own[0], own[1]) if shared is not None else both
-    case = rng.standard_normal((2, size))
+    case = rng.standard_normal((2, groups, size))
     if shared is None:
         case[1] = case[0]
     weights = np.sqrt([setting.icc, (1 - setting.icc) * KEPT, (1 - setting.icc) * (1 - KEPT)])
-    readings = weights[0] * own[:, patients] + weights[1] * case + weights[2] * rng.standard_normal((2, size))
-    return readings[0], readings[1]
+    apart = rng.standard_normal((2, groups, size))
+    return np.asarray(weights[0] * own[:, :, patients] + weights[1] * case + weights[2] * apart)
 
 
-def frame(setting: Setting, patients: IntArray, labels: IntArray, error: FloatArray, loss: float) -> pd.DataFrame:
-    """Predictions with a true value of the level, less the loss."""
-    score, values = np.where(labels == 1, 0.9, 0.1), np.zeros(len(patients))
+def read(setting: Setting, labels: IntArray, error: FloatArray, loss: float) -> FloatArray:
+    """Right (1) or wrong (0), scores or endpoints, ``(groups, n)``, with a true value of the level less the loss."""
     if setting.kind == "accuracy":
-        wrong = error > ndtri(setting.level - loss)
-        score = np.where(wrong, 1 - score, score)
-    elif setting.kind == "auc":
-        score = ndtr((error + math.sqrt(2) * ndtri(setting.level - loss) * labels) / 3)
-    elif setting.kind == "dice":
-        values = 1 - 0.1 * np.exp(0.5 * error - 0.125) - loss
-    else:
-        values = np.exp(2 + HD95_SPREAD * error) + loss
-    table = pd.DataFrame({"patient_id": np.char.add("p", patients.astype(str)), "group": patients // setting.patients})
-    case_ids = np.char.add("c", np.arange(len(patients)).astype(str))
-    names = np.where(labels == 1, "HCM", "NOR")
-    return table.assign(case_id=case_ids, label=names, prob_NOR=1 - score, prob_HCM=score, **{setting.kind: values})
+        return np.asarray(error <= ndtri(setting.level - loss), dtype=np.float64)
+    if setting.kind == "auc":
+        return np.asarray(ndtr((error + math.sqrt(2) * ndtri(setting.level - loss) * labels) / 3))
+    if setting.kind == "dice":
+        return np.asarray(1 - 0.1 * np.exp(0.5 * error - 0.125) - loss)
+    return np.asarray(np.exp(2 + HD95_SPREAD * error) + loss)
 
 
-def naive(setting: Setting, rows: pd.DataFrame) -> float:
-    """P value of a normal test on the differences of rows."""
-    values = rows[setting.kind].to_numpy(np.float64)
-    if setting.kind == "accuracy":
-        values = ((rows["prob_HCM"] > 0.5) == (rows["label"] == "HCM")).to_numpy(np.float64)
-    difference = values[rows["model"] == "student"] - values[rows["model"] == "teacher"]
+def naive(setting: Setting, difference: FloatArray) -> float:
+    """P value of a normal test on the differences ``(n,)`` of rows."""
     sign, margin = (-1, HD95_MARGIN) if setting.kind == "hd95" else (1, MARGIN)
     error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
     return float(ndtr(-(sign * difference.mean() + margin) / error)) if error > 0 else 1.0

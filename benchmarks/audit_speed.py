@@ -5,20 +5,21 @@
 
 First: AUC of 2,000 patients, one row each, in 8 groups. Both sides do all their work in one run: ours draws patients
 within groups; fairlearn's MetricFrame draws rows and calls scikit-learn's roc_auc_score. The time of each without
-draws is taken off. Then a table of ``--rows`` rows, ten per patient, two classes, 8 scanners, an endpoint, is written
-as CSV, read and assessed in a process of its own; its time and greatest memory are printed.
+draws is taken off. Then two tables of ``--rows`` rows, 50 per patient, on 8 scanners, with an endpoint, the one of two
+classes and the other of three, are written as CSV. ``evenbeat audit`` reads each and writes its report in a process of
+its own; peer: pandas that reads the same file and does no more. Time, and the greatest memory of the process.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,10 @@ import pandas as pd
 from pipeline.audit.statistics import bootstrap
 from pipeline.tracking.group_metrics import weighted_auc_of
 
-PATIENTS, GROUPS, ROWS_PER_PATIENT = 2000, 8, 10
+PATIENTS, GROUPS, ROWS_PER_PATIENT = 2000, 8, 50
+CLASSES = ("NOR", "DCM", "HCM")
+AT_ONCE = 2000  # patients written at once: a process begins with the memory of the one that starts it
+READ = "import sys, pandas; pandas.read_csv(sys.argv[1])"
 
 
 def main() -> None:
@@ -35,20 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=2000, help="of ours (2000)")
     parser.add_argument("--fairlearn-draws", type=int, default=20, help="of fairlearn's; each takes its time (20)")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the large table; 0 leaves it out (1,000,000)")
-    parser.add_argument("--replicates", type=int, default=2000, help="of its audit (2000)")
-    parser.add_argument("--table", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the large tables; 0: none (1,000,000)")
+    parser.add_argument("--replicates", type=int, default=2000, help="of their audits (2000)")
     arguments = parser.parse_args()
-    if arguments.table is not None:
-        print(assess_table(arguments.table, arguments.replicates))
-        return
-    print(race(arguments.draws, arguments.fairlearn_draws))
+    if arguments.fairlearn_draws:
+        print(race(arguments.draws, arguments.fairlearn_draws), flush=True)
     if arguments.rows:
-        with tempfile.TemporaryDirectory() as folder:
-            table = Path(folder) / "predictions.csv"
-            write_table(arguments.rows, table)
-            command = [sys.executable, "-m", "benchmarks.audit_speed", "--table", str(table)]
-            subprocess.run([*command, "--replicates", str(arguments.replicates)], check=True)
+        for line in large(arguments.rows, arguments.replicates):
+            print(line, flush=True)
 
 
 def race(draws: int, fairlearn_draws: int) -> str:
@@ -94,49 +92,62 @@ def per_draw(work: Callable[[int], None], draws: int) -> float:
     return (times[1] - times[0]) / draws
 
 
-def write_table(rows: int, path: Path) -> None:
-    """Patients of ten rows each on eight scanners, as anybody's CSV."""
-    rng = np.random.default_rng(1)
-    patients = np.arange(rows) // ROWS_PER_PATIENT
-    of_patient = rng.integers(GROUPS, size=patients.max() + 1), rng.integers(2, size=patients.max() + 1)
-    scanners, labels = (values[patients] for values in of_patient)
-    positive = (1 / (1 + np.exp(-rng.normal(2.0 * labels - 1, 1)))).round(6)
-    table = pd.DataFrame(
-        {
-            "case_id": [f"case-{row}" for row in range(rows)],
-            "patient_id": np.char.add("patient-", patients.astype(str)),
-            "vendor": np.array([f"scanner {code}" for code in range(GROUPS)])[scanners],
-            "label": np.array(["NOR", "DCM"])[labels],
-            "prob_NOR": (1 - positive).round(6),
-            "prob_DCM": positive,
-            "dice": rng.beta(9, 1.2, size=rows).round(4),
-        }
-    )
-    table.to_csv(path, index=False)
+def large(rows: int, replicates: int) -> Iterator[str]:
+    """Time and memory of an audit of so many rows, beside those of reading them."""
+    patients = max(1, rows // ROWS_PER_PATIENT)
+    yield f"{patients * ROWS_PER_PATIENT} rows of {patients} patients, {GROUPS} scanners; accuracy, AUC, an endpoint:"
+    for classes in (2, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            table, report = Path(folder) / "predictions.csv", Path(folder) / "report"
+            write_table(patients, classes, table)
+            command = [sys.executable, "-m", "pipeline.cli", "audit", str(table), "-o", str(report)]
+            options = ["--group-by", "vendor", "--endpoint", "dice:higher", "--replicates", str(replicates)]
+            ours, reading = used([*command, *options]), used([sys.executable, "-c", READ, str(table)])
+        yield (
+            f"  {classes} classes: greatest memory {ours[1]:.2f} GiB in {ours[0]:.0f} s; pandas reads it in "
+            f"{reading[1]:.2f} GiB and {reading[0]:.1f} s; memory ours / pandas: {ours[1] / reading[1]:.1f}"
+        )
 
 
-def assess_table(path: Path, replicates: int) -> str:
-    """Read and assess a table, and say what it took."""
-    from pipeline.audit.assessment import assess
-    from pipeline.audit.plan import Endpoint, Plan
-    from pipeline.audit.reading import read_table
+def write_table(patients: int, classes: int, path: Path) -> None:
+    """Patients of 50 rows each, as anybody's CSV."""
+    rng = np.random.default_rng(classes)
+    for start in range(0, patients, AT_ONCE):
+        part = rows_of(np.arange(start, min(start + AT_ONCE, patients)), classes, rng)
+        part.to_csv(path, index=False, mode="a", header=not start)
 
-    plan = Plan(group_by=("vendor",), endpoints={"dice": Endpoint("higher")}, replicates=replicates)
+
+def rows_of(patients: np.ndarray, classes: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Rows of these patients; each has a scanner, a class, and logits that its rows share in part."""
+    each = np.repeat(np.arange(len(patients)), ROWS_PER_PATIENT)
+    scanners, labels = rng.integers(GROUPS, size=len(patients)), rng.integers(classes, size=len(patients))
+    logits = rng.normal(size=(len(patients), classes))[each] + rng.normal(size=(len(each), classes))
+    logits[np.arange(len(each)), labels[each]] += 1.5
+    shares = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).round(6)
+    names = CLASSES[:classes]
+    table = {
+        "case_id": [f"case-{patients[0] * ROWS_PER_PATIENT + row}" for row in range(len(each))],
+        "patient_id": np.char.add("patient-", patients.astype(str))[each],
+        "vendor": np.char.add("scanner ", scanners.astype(str))[each],
+        "label": np.array(names)[labels[each]],
+    }
+    table |= {f"prob_{name}": share for name, share in zip(names, shares.T, strict=True)}
+    return pd.DataFrame(table | {"dice": rng.beta(9, 1.2, size=len(each)).round(4)})
+
+
+def used(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds and greatest resident size [GiB] of a process.
+
+    Raises:
+        CalledProcessError: if it fails.
+    """
     start = time.perf_counter()
-    table = read_table(path, plan.layout())
-    after_reading, memory = time.perf_counter(), peak_memory()
-    audit = assess(table, plan)
-    done = time.perf_counter()
-    return (
-        f"{len(table.frame)} rows of {audit.n_patients} patients, {len(audit.groups['vendor'])} groups, 3 measures: "
-        f"read in {after_reading - start:.0f} s ({memory:.2f} GiB), assessed in {done - after_reading:.0f} s "
-        f"(both: {time.process_time():.0f} s of CPU)\ngreatest memory: {peak_memory():.2f} GiB"
-    )
-
-
-def peak_memory() -> float:
-    """Largest resident size so far, GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return time.perf_counter() - start, usage.ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python -m benchmarks.hospital_start [--repeats 9] [--package DIR] [--study DIR] [--python PATH]
 
 ``evenbeat predict`` is started as a host starts it: a new process that reads the package, reads one study, asks the
-network and writes the results. Beside it, in turns, another new process imports onnxruntime, loads the same network and
-runs it once on zeros. The bar is a ratio of 2.0 for a study without DICOM, where nothing but our own way of starting
-counts. A DICOM study costs pydicom's and highdicom's start, too, and is measured beside a second process, which also
-imports these two. Peak memory is that of a study of 240 MiB of pixels; the bar is 400 MiB.
+network and writes the results; ``to results`` is the whole, from the start of that process to its end. Beside it, in
+turns, another new process imports onnxruntime, loads the same network and runs it once on zeros. The bar is a ratio of
+2.0 for a study without DICOM, where nothing but our own way of starting counts. A DICOM study costs pydicom's and
+highdicom's start, too, and is measured beside a second process, which also imports these two. Peak memory is that of a
+study of 240 MiB of pixels; the bar is 400 MiB.
 
 ``--python`` names the interpreter of an environment that holds the ``hospital`` extra and nothing else.
 """
@@ -41,6 +42,11 @@ given = session.get_inputs()[0]
 session.run(None, {given.name: numpy.zeros((1, *given.shape[1:]), numpy.float32)})
 """
 WITH_DICOM = "import pydicom, highdicom.sr, highdicom.sc" + BARE
+PEERS = {
+    "NIfTI": {"onnxruntime": BARE},
+    "DICOM": {"onnxruntime": BARE, "onnxruntime, pydicom and highdicom": WITH_DICOM},
+}
+BARS = {"NIfTI": f" (bar {SLOWER})", "DICOM": ""}
 Command = Sequence[str | Path]
 
 
@@ -66,15 +72,31 @@ def started(command: Command, bytecode: Path) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def compare(ours: Command, out: Path, bare: Command, repeats: int) -> tuple[float, float, float]:
-    """Median seconds of both, in turns, and the median of the ratios; the first turn compiles and warms the disk."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(repeats + 1):
-        seconds = started([*ours, out / str(turn)], out.parent)[0], started(bare, out.parent)[0]
-        if turn:
-            times[0].append(seconds[0]), times[1].append(seconds[1])
-    ratios = [one / other for one, other in zip(*times, strict=True)]
-    return statistics.median(times[0]), statistics.median(times[1]), statistics.median(ratios)
+def compare(ours: Command, out: Path, peers: Sequence[Command], repeats: int) -> list[tuple[float, float, float]]:
+    """Start a command and its peers in turns; the first turn compiles and warms the disk.
+
+    Args:
+        ours: to which a folder for the results is added.
+        out: holds these folders.
+        peers: of the command.
+        repeats: turns that count.
+
+    Returns:
+        Of each peer, as medians: seconds of ours, seconds of the peer, their ratio.
+    """
+    turns = [
+        [started(command, out.parent)[0] for command in ([*ours, out / str(turn)], *peers)]
+        for turn in range(repeats + 1)
+    ]
+    own, *others = zip(*turns[1:], strict=True)
+    return [
+        (
+            statistics.median(own),
+            statistics.median(other),
+            statistics.median([one / two for one, two in zip(own, other, strict=True)]),
+        )
+        for other in others
+    ]
 
 
 def main() -> None:
@@ -93,19 +115,17 @@ def main() -> None:
         studies = {"NIfTI": write_nifti(root / "nifti", name="cine.nii"), "DICOM": arguments.study or root / "dicom"}
         if arguments.study is None:
             _write(studies["DICOM"], SMALL)
-        network = package / "student.onnx"
-        for kind, code, bar in (("NIfTI", BARE, f" (bar {SLOWER})"), ("DICOM", BARE, ""), ("DICOM", WITH_DICOM, "")):
+        for kind, peers in PEERS.items():
             ours = [*predict, "--in", studies[kind], "--out"]
-            bare = [arguments.python, "-c", code, network]
-            seconds, alone, ratio = compare(ours, root / f"{kind}-{len(code)}", bare, arguments.repeats)
-            peer = "onnxruntime alone" if code is BARE else "onnxruntime, pydicom and highdicom alone"
-            print(
-                f"{kind} to results {seconds:.2f} s, {peer} {alone:.2f} s; ratio: median {ratio:.2f}{bar}", flush=True
-            )
+            bare = [[arguments.python, "-c", code, package / "student.onnx"] for code in peers.values()]
+            measured = compare(ours, root / f"{kind}-out", bare, arguments.repeats)
+            for peer, (whole, alone, ratio) in zip(peers, measured, strict=True):
+                times = f"{kind} to results {whole:.2f} s, {peer} alone {alone:.2f} s"
+                print(f"{times}; ratio: median {ratio:.2f}{BARS[kind]}", flush=True)
         if not arguments.no_large:
             _write(root / "large", LARGE)
             seconds, peak = started([*predict, "--in", root / "large", "--out", root / "large-out"], root)
-            print(f"{LARGE} in DICOM: {seconds:.1f} s, peak memory {peak:.0f} MiB (bar {PEAK_MIB:.0f})")
+            print(f"DICOM of {LARGE} to results {seconds:.2f} s, peak memory {peak:.0f} MiB (bar {PEAK_MIB:.0f})")
 
 
 def _write(folder: Path, shape: tuple[int, int, int, int]) -> None:

@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--http-port", type=int, default=0)
     parser.add_argument("--pacs-port", type=int)
     parser.add_argument("--quiet", type=float, default=0.5, help="until a study is complete [s]")
+    parser.add_argument("--attempts", type=int, default=3, help="until a study is parked")
     parser.add_argument("--seconds", default="0", help="for one study")
     parser.add_argument("--reader", default=FACTORY, help="module:function that makes the reader")
     arguments = parser.parse_args()
@@ -29,7 +30,7 @@ def main() -> int:
         state=arguments.state,
         dicom=Dicom(port=arguments.port, calling_ae_titles=("SENDER",)),
         limits=Limits(free_disk_mb=0),
-        reading=Reading(quiet_s=arguments.quiet),
+        reading=Reading(quiet_s=arguments.quiet, attempts=arguments.attempts),
         delivery=Delivery(first_retry_s=0.2, longest_retry_s=1, timeout_s=5),
         http=Http(port=arguments.http_port),
         destination=(Destination("pacs", "127.0.0.1", "PACS", arguments.pacs_port),) if arguments.pacs_port else (),

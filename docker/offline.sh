@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One folder that a hospital without internet can load and verify: image, bill of materials, model card, documents,
 # settings, checksums.
-#   docker/offline.sh evenbeat:0.5.0 evenbeat-0.5.0-offline
+#   docker/offline.sh evenbeat:0.6.0 evenbeat-0.6.0-offline
 # ENGINE is docker, or podman with its options. How it is loaded and verified stands in docs/hospital.md. Tell the
 # hospital the two digests that are printed at the end by another way than the folder takes.
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does the image hold what it promises, on this machine, with this engine? Ends with 0 and `all held` if so.
 #   docker/smoke.sh                              builds evenbeat:VERSION first, with the package in ./student
-#   IMAGE=evenbeat:0.5.0 docker/smoke.sh         takes an image that is there
+#   IMAGE=evenbeat:0.6.0 docker/smoke.sh         takes an image that is there
 #   IMAGE=… STUDY=/data/one-study docker/smoke.sh     reads a study, too
 # ENGINE is docker, or podman with its options; RUN_OPTIONS are for its `run`. BASE=debian builds on Debian's own Python,
 # for places without a registry (as root, with mmdebstrap and podman).

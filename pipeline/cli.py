@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 2 wrong usage, 3 nothing usable, 130 interrupted. An error of ours is raised.
     """
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser(given[:1]).parse_args(given)
     command: Command = arguments.command
     try:
         return command(arguments)
@@ -66,29 +67,31 @@ def _extra(command: str, library: str | None) -> str:
     return "sheet" if command == "datalist" and library in PAGE_LIBRARIES else EXTRAS.get(command, "train")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(named: Sequence[str]) -> argparse.ArgumentParser:
+    """Parser of the command that is named, or of all: their many options take a while, and a short study waits."""
     parser = argparse.ArgumentParser(
         prog="evenbeat", description="Group-robust distillation of cardiac cine MRI classifiers, audited by scanner."
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for add in (
-        _add_demo,
-        _add_phantom,
-        _add_digits,
-        _add_datalist,
-        _add_sheet,
-        add_audit,
-        add_accept,
-        add_benchmark,
-        add_unseen,
-        add_export,
-        add_predict,
-        add_selftest,
-        add_serve,
-        add_erase,
-        _add_bundles,
-    ):
-        add(commands)
+    adders = {
+        "demo": _add_demo,
+        "phantom": _add_phantom,
+        "digits": _add_digits,
+        "datalist": _add_datalist,
+        "sheet": _add_sheet,
+        "audit": add_audit,
+        "accept": add_accept,
+        "benchmark": add_benchmark,
+        "unseen": add_unseen,
+        "export": add_export,
+        "predict": add_predict,
+        "selftest": add_selftest,
+        "serve": add_serve,
+        "erase": add_erase,
+        "bundles": _add_bundles,
+    }
+    for name in [name for name in named if name in adders] or adders:
+        adders[name](commands)
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import os
 import sys
@@ -58,6 +59,7 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     _keep_to_one_thread()
     gc.disable()  # one study, and the process ends: to look for what could be freed takes a quarter of the time
+    atexit.register(gc.freeze)  # nor as it ends, where Python looks all the same, for about as long
     from pipeline.deployment.contracts import ContractError, read_settings, resolve
     from pipeline.deployment.job import JobFailedError, run_job
     from pipeline.deployment.package import expected_sha256, read_package

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,16 @@ def test_help_lists_every_command_and_starts_fast_without_training_libraries() -
     assert done.returncode == 0
     for command in ("demo", "phantom", "datalist", "sheet", "audit", "bundles"):
         assert command in done.stdout
+
+
+def test_each_command_has_a_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that is named is parsed without the others: the name must lead to it, and to nothing else."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    names = re.findall(r"^ {4}(\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert {"demo", "benchmark", "bundles"} < set(names)
+    for name in names:
+        with pytest.raises(SystemExit) as stopped:
+            main([name, "--help"])
+        assert stopped.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: evenbeat {name} ")

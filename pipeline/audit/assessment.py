@@ -17,7 +17,15 @@ from pipeline.audit.findings import ALL, Audit, DifferenceRow, Measure
 from pipeline.audit.group_findings import GroupFindings, common_case_mix, generator
 from pipeline.audit.layout import columns_of
 from pipeline.audit.measures import measures_of
-from pipeline.audit.model_rows import Column, Grouped, ModelRows, check_content, columns_of_groups, rows_by_model
+from pipeline.audit.model_rows import (
+    Column,
+    Grouped,
+    ModelRows,
+    check_content,
+    columns_of_groups,
+    of_split,
+    rows_by_model,
+)
 from pipeline.audit.plan import Plan
 from pipeline.audit.reading import Table
 from pipeline.audit.reading_notes import table_notes
@@ -77,7 +85,7 @@ def assess(
     columns = columns_of_groups(read.frame, plan.group_by, known_groups)
     _check_references(columns, plan)
     models = rows_by_model(read.frame, plan.split, plan.reference_model)
-    rows = read.frame[(read.frame["split"] == plan.split).to_numpy()]
+    rows = of_split(read.frame, plan.split)
     audit = Audit(
         plan=plan,
         classes=classes,

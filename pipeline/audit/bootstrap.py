@@ -82,17 +82,17 @@ def bca_interval(value: float, draws: FloatArray, jackknife: FloatArray) -> tupl
     Source: Efron 1987, Journal of the American Statistical Association 82:171; percentiles as in Hesterberg 2015, The
     American Statistician 69:371.
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, ndtri, stdtrit
 
     drawn, left_out = draws[~np.isnan(draws)], jackknife[~np.isnan(jackknife)]
     if len(left_out) < 2 or not varies(drawn):
         return math.nan, math.nan
     share = float(np.mean(drawn < value) + np.mean(drawn == value) / 2)
-    bias = float(norm.ppf(np.clip(share, 1 / (2 * len(drawn)), 1 - 1 / (2 * len(drawn)))))
+    bias = float(ndtri(np.clip(share, 1 / (2 * len(drawn)), 1 - 1 / (2 * len(drawn)))))
     size = len(left_out)
-    quantile = float(t.ppf(0.975, size - 1)) * math.sqrt(size / (size - 1))
+    quantile = float(stdtrit(size - 1, 0.975)) * math.sqrt(size / (size - 1))
     shifted = bias + np.array([-quantile, quantile])
-    levels = norm.cdf(bias + shifted / (1 - _acceleration(left_out) * shifted))
+    levels = ndtr(bias + shifted / (1 - _acceleration(left_out) * shifted))
     low, high = np.quantile(drawn, levels)
     return float(low), float(high)
 

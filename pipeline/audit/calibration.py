@@ -129,7 +129,7 @@ def expected_calibration_error(
     confidence = table.max(axis=1)
     index, _ = _bins(confidence, bins, equal_mass)
     right = (table.argmax(axis=1) == codes)[None]
-    return float(_errors(right, confidence, index, bins)[0])
+    return float(_errors(right, confidence, np.eye(bins)[index])[0])
 
 
 def calibration_error(
@@ -160,10 +160,10 @@ def calibration_error(
     confidence = sample.probabilities.max(axis=1)
     if np.all(confidence >= 1):
         return CalibrationError(patients, rows, value, reason="every probability is 0 or 1")
-    index, _ = _bins(confidence, bins, equal_mass)
+    inside = np.eye(bins)[_bins(confidence, bins, equal_mass)[0]]
     block = max(1, BLOCK_SIZE // sample.probabilities.size)
     sizes = [min(block, replicates - start) for start in range(0, replicates, block)]
-    null = np.concatenate([_errors(_redrawn_right(sample, size, rng), confidence, index, bins) for size in sizes])
+    null = np.concatenate([_errors(_redrawn_right(sample, size, rng), confidence, inside) for size in sizes])
     low, high = np.percentile(null, PERCENTILES)
     return CalibrationError(patients, rows, value, float(null.mean()), float(low), float(high))
 
@@ -183,9 +183,8 @@ def _redrawn_right(sample: Sample, size: int, rng: np.random.Generator) -> NDArr
     return right
 
 
-def _errors(right: NDArray[np.bool_], confidence: FloatArray, index: IntArray, bins: int) -> FloatArray:
-    """Calibration error of many outcomes, ``(replicates, n)``, of the same decisions."""
-    inside = np.eye(bins)[index]  # (n, bins)
+def _errors(right: NDArray[np.bool_], confidence: FloatArray, inside: FloatArray) -> FloatArray:
+    """Calibration error of many outcomes, ``(replicates, n)``, of the same decisions in bins ``(n, bins)``."""
     return np.asarray(np.abs((right - confidence) @ inside).sum(axis=1) / len(confidence))
 
 

@@ -245,6 +245,6 @@ def _mean_ends(
 
 
 def _t_quantile(freedom: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, 0.975))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.audit.permutation import MIN_PATIENTS_PER_GROUP
+from pipeline.audit.permutation import MIN_PATIENTS_PER_GROUP, coded
 from pipeline.audit.statistics import BLOCK_SIZE, FloatArray, IntArray
 
 Mask = NDArray[np.bool_]
@@ -57,13 +57,6 @@ class Cells:
         spread = np.nanmax(own, axis=1, initial=-np.inf) - np.nanmin(own, axis=1, initial=np.inf)
         return bool(np.any(spread > SAME * np.abs(self.values).max(initial=0.0)))
 
-    def rows_beside(self, group: int) -> Mask:
-        """Rows ``(n,)``, whatever their own group, of the patients who are in the group at this position."""
-        inside = self.at[:, 0] >= 0
-        beside = np.zeros(len(inside), dtype=bool)
-        beside[inside] = self.present[self.at[inside, 0], group]
-        return beside
-
 
 def cells_of(values: ArrayLike, patients: ArrayLike, groups: ArrayLike, strata: ArrayLike | None = None) -> Cells:
     """What patients have in each of their groups, without those of one group alone and groups of one patient.
@@ -84,7 +77,7 @@ def cells_of(values: ArrayLike, patients: ArrayLike, groups: ArrayLike, strata: 
     """
     numbers, owners = np.asarray(values, dtype=np.float64), np.asarray(patients, dtype=np.int64)
     used = np.isfinite(numbers)
-    names, codes = np.unique(np.asarray(groups).astype(str)[used], return_inverse=True)
+    names, codes = coded(np.asarray(groups)[used])
     kinds = _kinds(owners[used], codes, None if strata is None else np.asarray(strata)[used])
     _, first, units = np.unique(pairs_of(owners[used], kinds), return_index=True, return_inverse=True)
     sums, counts = np.zeros((2, len(first), len(names)))
@@ -106,7 +99,7 @@ def _kinds(owners: IntArray, groups: IntArray, strata: NDArray[Any] | None) -> I
     if strata is None or not len(owners):
         return np.zeros(len(owners), dtype=np.int64)
     studies = np.unique(pairs_of(owners, groups), return_inverse=True)[1]
-    names, codes = np.unique(strata.astype(str), return_inverse=True)
+    names, codes = coded(strata)
     held = np.zeros((studies.max() + 1, len(names)), dtype=bool)
     held[studies, codes] = True
     return np.asarray(np.unique(held, axis=0, return_inverse=True)[1][studies], dtype=np.int64)

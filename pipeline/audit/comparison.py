@@ -131,7 +131,7 @@ def compare_models(
     read = _readable(rows, outcome)
     inside = {name: (mask & read)[here] & (mask & read)[there] for name, mask in groups.items()}
     found = {name: compare(here[mask], there[mask]) for name, mask in inside.items()}
-    return _comparisons(model, reference, outcome, found)
+    return comparisons(model, reference, outcome, found)
 
 
 def compare_periods(
@@ -178,10 +178,23 @@ def compare_periods(
         codes = without_gaps(patients[np.concatenate([here, there])])
         one, other = arm(here, codes[: len(here)]), arm(there, codes[len(here) :])
         found[name] = difference_of_arms(one, other, n_patients=len(np.unique(codes)), n_rows=len(codes))
-    return _comparisons(after, before, outcome, found)
+    return comparisons(after, before, outcome, found)
 
 
-def _comparisons(first: str, second: str, outcome: Outcome, found: Mapping[str, Difference]) -> list[Comparison]:
+def comparisons(first: str, second: str, outcome: Outcome, found: Mapping[str, Difference]) -> list[Comparison]:
+    """What differences show, the groups being one family.
+
+    Args:
+        first: model or period.
+        second: what it is compared with.
+        outcome: what is compared.
+        found: group -> first minus second.
+
+    Returns:
+        One comparison per group, in the order of ``found``.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6:65.
+    """
     single = [
         Comparison(first, second, group, outcome, difference.estimate, *_p_values(difference, outcome))
         for group, difference in found.items()

@@ -11,6 +11,7 @@ from pipeline.audit.permutation import PatientTable
 from pipeline.audit.statistics import MIN_PATIENTS_PER_CLASS, FloatArray, IntArray, Sample
 
 Corrections = list[tuple[float, float]]
+Counts = NDArray[np.int32]
 
 
 def has_every_class(sample: Sample, inside: NDArray[np.bool_]) -> bool:
@@ -24,20 +25,22 @@ def has_every_class(sample: Sample, inside: NDArray[np.bool_]) -> bool:
 
 
 class SelectedAuc:
-    """AUC of any selection of rows, and how much each row moves it; the scores are ordered once.
+    """AUC of any selection of rows, and how much each patient moves it; the scores are ordered once.
 
     Args:
         labels: ``(n,)``, class indices.
         scores: ``(n, C)``. Two classes: the second is the positive one. More: the mean of each against the rest.
         owners: ``(n,)``, patient of each row, coded ``0 … P - 1`` without gaps.
+        places: ``(n,)``, what rows are selected by: codes of parts that are inside as a whole. None for the patients.
     """
 
-    def __init__(self, labels: IntArray, scores: FloatArray, owners: IntArray) -> None:
+    def __init__(self, labels: IntArray, scores: FloatArray, owners: IntArray, places: IntArray | None = None) -> None:
         self.labels, self.owners = labels, owners
+        order = np.argsort(owners, kind="stable")
+        self.starts = np.searchsorted(owners[order], np.arange(int(owners.max(initial=-1)) + 1))
+        parts = (owners if places is None else places)[order]
         self.classes = [1] if scores.shape[1] == 2 else list(range(scores.shape[1]))
-        self.ranks = [_Ranks(column) for column in scores.T]
-        self.order = np.argsort(owners, kind="stable")
-        self.starts = np.searchsorted(owners[self.order], np.arange(int(owners.max(initial=-1)) + 1))
+        self.sides = [_Sides(labels[order] == c, scores[order, c], parts) for c in self.classes]
 
     def corrections(self, eligible: NDArray[np.bool_]) -> Corrections:
         """Roots of k / (k - 1) per class, k being patients with a row of the class, and with one of another.
@@ -53,27 +56,64 @@ class SelectedAuc:
         return math.sqrt(patients / (patients - 1))
 
     def __call__(self, inside: NDArray[np.bool_], corrections: Corrections) -> tuple[FloatArray, FloatArray]:
-        """AUC ``(B,)`` of the rows inside ``(B, n)``, and how much each row moves it ``(B, n)``; mean over classes."""
-        value, moved = np.zeros(len(inside)), np.zeros(inside.shape)
-        for c, correction in zip(self.classes, corrections, strict=True):
-            auc, part = self._one_class(c, inside, correction)
+        """AUC ``(B,)`` of the rows of the places inside ``(B, places)``, and how much each patient moves it ``(B, P)``.
+
+        Both are means over classes.
+        """
+        value, moved = np.zeros(len(inside)), np.zeros((len(inside), len(self.starts)))
+        for sides, correction in zip(self.sides, corrections, strict=True):
+            auc, rows = sides(inside.astype(np.int32), correction)
             value += auc / len(self.classes)
-            moved += part / len(self.classes)
+            moved += np.add.reduceat(rows, self.starts, axis=1) / len(self.classes)
         return value, moved
 
-    def _one_class(
-        self, c: int, inside: NDArray[np.bool_], correction: tuple[float, float]
-    ) -> tuple[FloatArray, FloatArray]:
-        positive, below = self.labels == c, self.ranks[c].below
-        upper, lower = (inside & positive).astype(np.float64), (inside & ~positive).astype(np.float64)
-        m, n = upper.sum(axis=1, keepdims=True), lower.sum(axis=1, keepdims=True)
-        placed = np.where(positive, below(lower) / n, 1 - below(upper) / m)
-        auc = (upper * placed).sum(axis=1, keepdims=True) / m
-        return auc[:, 0], (placed - auc) * (upper * correction[0] / m + lower * correction[1] / n)
 
-    def by_patient(self, moved: FloatArray) -> FloatArray:
-        """Sums over each patient's rows, ``(B, P)`` of ``(B, n)``."""
-        return np.asarray(np.add.reduceat(moved[:, self.order], self.starts, axis=1))
+class _Sides:
+    """Rows of a class and the others, each in the order of their scores, and how many of the other side lie below.
+
+    Args:
+        positive: ``(n,)``, rows of the class.
+        scores: ``(n,)``.
+        places: ``(n,)``, see :class:`SelectedAuc`.
+    """
+
+    def __init__(self, positive: NDArray[np.bool_], scores: FloatArray, places: IntArray) -> None:
+        upper, lower = (np.flatnonzero(side) for side in (positive, ~positive))
+        self.rows = [side[np.argsort(scores[side], kind="stable")] for side in (upper, lower)]
+        self.places = [places[side] for side in self.rows]
+        one, other = (scores[side] for side in self.rows)
+        self.below = [_steps(other, one), _steps(one, other)]
+
+    def __call__(self, inside: Counts, correction: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
+        """AUC ``(B,)`` of the places inside (1, others 0), and how much each row moves it, ``(B, n)``."""
+        chosen = [np.take(inside, places, axis=1) for places in self.places]
+        passed = [_passed(side) for side in chosen]
+        m, n = (counts[:, -1:] for counts in passed)
+        wins, losses = _found(passed[1], self.below[0]) / n, _found(passed[0], self.below[1]) / m
+        auc = (chosen[0] * wins).sum(axis=1, keepdims=True) / m
+        moved = np.empty((len(inside), len(self.rows[0]) + len(self.rows[1])))
+        moved[:, self.rows[0]] = chosen[0] * (wins - auc) * (correction[0] / m)
+        moved[:, self.rows[1]] = chosen[1] * (1 - losses - auc) * (correction[1] / n)
+        return np.asarray(auc[:, 0]), moved
+
+
+def _steps(ordered: FloatArray, asked: FloatArray) -> list[IntArray]:
+    """Places of the scores asked for among others in order: below them, and beyond their equals if they have any."""
+    below, beyond = (np.searchsorted(ordered, asked, side) for side in ("left", "right"))
+    return [below] if np.array_equal(below, beyond) else [below, beyond]
+
+
+def _passed(chosen: Counts) -> Counts:
+    """How many of the first rows are chosen, ``(B, n + 1)`` of ``(B, n)``."""
+    counts = np.zeros((len(chosen), chosen.shape[1] + 1), dtype=np.int32)
+    np.cumsum(chosen, axis=1, out=counts[:, 1:])
+    return counts
+
+
+def _found(counts: Counts, steps: list[IntArray]) -> Counts | FloatArray:
+    """Counts at the steps; the mean over two of them, so that equals count half."""
+    found = [np.take(counts, step, axis=1) for step in steps]
+    return found[0] if len(found) == 1 else (found[0] + found[1]) / 2
 
 
 class GroupAuc:
@@ -94,26 +134,6 @@ class GroupAuc:
 
     def __call__(self, groups: IntArray) -> tuple[FloatArray, FloatArray]:
         """Values and squared standard errors ``(B, G)`` for groups ``(B, P)``; mean over classes as in the table."""
-        owners = groups[:, self.rows]
-        values, influence = np.zeros((len(groups), len(self.codes))), np.zeros(owners.shape)
-        for position, code in enumerate(self.codes):
-            values[:, position], moved = self.selected(owners == code, self.corrections[position])
-            influence += moved
-        squares = self.selected.by_patient(influence) ** 2
-        errors = np.stack([np.where(groups == code, squares, 0.0).sum(axis=1) for code in self.codes], axis=1)
-        return values, errors + 1e-12
-
-
-class _Ranks:
-    """Order of some scores ``(n,)``, found once."""
-
-    def __init__(self, scores: FloatArray) -> None:
-        self.order = np.argsort(scores, kind="stable")
-        self.first = np.searchsorted(scores[self.order], scores, side="left")
-        self.after = np.searchsorted(scores[self.order], scores, side="right")
-
-    def below(self, weights: FloatArray) -> FloatArray:
-        """Weight below each row's score, and half of that at it: ``(B, n)`` for weights ``(B, n)``."""
-        total = np.zeros((len(weights), len(self.order) + 1))
-        np.cumsum(weights[:, self.order], axis=1, out=total[:, 1:])
-        return np.asarray((total[:, self.first] + total[:, self.after]) / 2)
+        found = [self.selected(groups == code, known) for code, known in zip(self.codes, self.corrections, strict=True)]
+        errors = np.stack([(moved**2).sum(axis=1) for _, moved in found], axis=1)
+        return np.stack([value for value, _ in found], axis=1), errors + 1e-12

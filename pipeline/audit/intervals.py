@@ -139,7 +139,7 @@ def mean_interval(
     Source: Hall 1992, Journal of the Royal Statistical Society B 54:221; leverage and degrees of freedom as in Bell &
     McCaffrey 2002, Survey Methodology 28:169.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     if np.nanmin(values, initial=bounds[0]) < bounds[0] or np.nanmax(values, initial=bounds[1]) > bounds[1]:
         raise ValueError(
@@ -156,7 +156,7 @@ def mean_interval(
     error = math.sqrt(float(np.sum(added**2 / (1 - sizes / found.n_rows))))
     freedom = found.n_rows**2 / float(np.sum(sizes.astype(np.float64) ** 2)) - 1
     skewness = float(np.sum((added / math.sqrt(spread)) ** 3))
-    ends = skewed_ends(found.value, error, skewness, float(t.ppf(0.975, max(freedom, 1.0))))
+    ends = skewed_ends(found.value, error, skewness, float(stdtrit(max(freedom, 1.0), 0.975)))
     low, high = (float(np.clip(end, *bounds)) for end in ends)
     return Estimate(found.n_patients, found.n_rows, found.value, low, high, HALL)
 
@@ -246,13 +246,13 @@ def _newcombe_ends(found: Areas) -> tuple[float, float]:
 
 def _auc_quantile(influence: FloatArray, rows: int) -> float:
     """Between z, one row per patient, and Satterthwaite's t, many."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     size = len(influence)
     kurtosis = size * float(np.sum(influence**4)) / float(np.sum(influence**2)) ** 2  # 3 for a normal
     freedom = min(2 * size / max(kurtosis - 1, LEAST_VARIATION), max(size - 2, 2))
     repeated = 1 - size / rows
-    return math.sqrt(Z**2 * (1 - repeated) + float(t.ppf(0.975, freedom)) ** 2 * repeated)
+    return math.sqrt(Z**2 * (1 - repeated) + float(stdtrit(freedom, 0.975)) ** 2 * repeated)
 
 
 def _without_interval(values: FloatArray, patients: IntArray, min_patients: int) -> Estimate:

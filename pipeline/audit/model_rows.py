@@ -147,7 +147,7 @@ def rows_by_model(frame: pd.DataFrame, split: str, reference: str | None) -> dic
     Raises:
         PredictionsError: if the split or the reference is not in the table.
     """
-    rows = frame[(frame["split"] == split).to_numpy()]
+    rows = of_split(frame, split)
     if rows.empty:
         raise PredictionsError(
             f"the split to audit must be in the table; {split!r} is not; it has "
@@ -167,6 +167,12 @@ def rows_by_model(frame: pd.DataFrame, split: str, reference: str | None) -> dic
         at = at[np.lexsort((cases, codes[at]))]
         found[model] = ModelRows(model, numbered.iloc[at].reset_index(drop=True), codes[at].astype(np.int64))
     return found
+
+
+def of_split(frame: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Rows of one split; the table itself, no copy of it, if it has no other."""
+    inside = (frame["split"] == split).to_numpy()
+    return frame if inside.all() else frame[inside]
 
 
 def columns_of_groups(

@@ -72,8 +72,8 @@ def by_patient(values: ArrayLike, patients: ArrayLike, groups: ArrayLike, strata
         >>> table.names, table.values.tolist()
         (('Canon', 'GE'), [0.5, 1.0])
     """
-    numbers, owners, named = np.asarray(values, dtype=np.float64), np.asarray(patients), np.asarray(groups).astype(str)
-    labels = np.zeros(len(numbers), dtype=np.int64) if strata is None else np.asarray(strata).astype(str)
+    numbers, owners, named = np.asarray(values, dtype=np.float64), np.asarray(patients), np.asarray(groups)
+    labels = np.zeros(len(numbers), dtype=np.int64) if strata is None else np.asarray(strata)
     if not len(numbers) == len(owners) == len(named) == len(labels):
         raise ValueError(
             f"values, patients, groups and strata need one entry per row; got {len(numbers)}, {len(owners)}, "
@@ -92,9 +92,16 @@ def by_patient(values: ArrayLike, patients: ArrayLike, groups: ArrayLike, strata
     return PatientTable(codes, means, seen.argmax(axis=1), stratum, tuple(names.tolist()), several).take(single)
 
 
-def _presence(rows: IntArray, kinds: NDArray[np.generic]) -> tuple[NDArray[np.bool_], NDArray[np.generic]]:
+def coded(kinds: NDArray[Any]) -> tuple[NDArray[np.str_], IntArray]:
+    """Names as text, in order, and the code of each entry; the text of a million numbers is never made."""
+    different, codes = np.unique(kinds.astype(str) if kinds.dtype == object else kinds, return_inverse=True)
+    names, places = np.unique(different.astype(str), return_inverse=True)
+    return names, np.asarray(places[codes], dtype=np.int64)
+
+
+def _presence(rows: IntArray, kinds: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.str_]]:
     """Which of the kinds each patient has, ``(P, kinds)``, and their names."""
-    names, codes = np.unique(kinds, return_inverse=True)
+    names, codes = coded(kinds)
     table = np.zeros((rows.max() + 1, len(names)), dtype=bool)
     table[rows, codes] = True
     return table, names

@@ -57,9 +57,9 @@ class Design:
             >>> round(Design().distance, 3), round(Design(family=5).distance, 3)
             (2.802, 3.417)
         """
-        from scipy.stats import norm
+        from scipy.special import ndtri
 
-        return float(norm.ppf(1 - self.alpha / (2 * self.family)) + norm.ppf(self.power))
+        return float(ndtri(1 - self.alpha / (2 * self.family)) + ndtri(self.power))
 
     @property
     def worth(self) -> float:

@@ -109,9 +109,9 @@ def _recalibrated(
     error = _jackknife_error(design, offset + design @ coefficients, outcomes, patients)
     if not 0 < error < math.inf:
         return Estimate(count, rows, value, reason="one patient decides the fit")
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    half = float(t.ppf(0.975, count - 1)) * error
+    half = float(stdtrit(count - 1, 0.975)) * error
     return Estimate(count, rows, value, value - half, value + half, JACKKNIFE)
 
 

@@ -55,25 +55,27 @@ class OwnOthersAuc:
 
     def __init__(self, sample: Sample, cells: Cells) -> None:
         inside = cells.at[:, 0] >= 0
-        self.cells, (self.unit, self.group) = cells, cells.at[inside].T
-        self.selected = SelectedAuc(sample.labels[inside], sample.probabilities[inside], self.unit)
+        self.cells, (unit, group) = cells, cells.at[inside].T
+        within = Sample(sample.labels[inside], sample.probabilities[inside], sample.patients[inside])
+        place = unit * len(cells.names) + group  # of the cell in the flattened table
+        self.selected = SelectedAuc(within.labels, within.probabilities, unit, place)
+        self.rows = len(unit)
         self.partners: dict[int, list[tuple[int, bytes]]] = {}
-        self.common: dict[bytes, tuple[Mask, Corrections]] = {}  # rows of the patients of two groups
+        self.common: dict[bytes, tuple[Mask, Corrections]] = {}  # the patients of two groups
         for one, other in permutations(range(len(cells.names)), 2):
-            rows = cells.rows_beside(one) & cells.rows_beside(other)
-            if has_every_class(sample, rows):
-                key = rows.tobytes()
-                self.common.setdefault(key, (rows[inside], self.selected.corrections(rows[inside])))
+            both = cells.present[:, one] & cells.present[:, other]
+            if has_every_class(within, both[unit]):
+                key = both.tobytes()
+                self.common.setdefault(key, (both[:, None], self.selected.corrections(both[unit])))
                 self.partners.setdefault(one, []).append((other, key))
 
     def __call__(self, assigned: IntArray) -> tuple[FloatArray, FloatArray]:
         """As :func:`against_own_others`, for the groups ``(B, K, G)`` that the cells are given."""
-        names = assigned[:, self.unit, self.group]
         found: dict[tuple[int, bytes], tuple[FloatArray, FloatArray]] = {}
         for group, key in {(g, key) for g, pairs in self.partners.items() for _, key in pairs}:
-            rows, corrections = self.common[key]
-            value, moved = self.selected((names == group) & rows, corrections)
-            found[group, key] = value, self.selected.by_patient(moved)
+            patients, corrections = self.common[key]
+            chosen = (assigned == group) & patients
+            found[group, key] = self.selected(chosen.reshape(len(assigned), -1), corrections)
         means = np.zeros((len(assigned), len(self.cells.names)))
         added = np.zeros((len(assigned), *self.cells.present.shape))
         for g, pairs in self.partners.items():
@@ -86,7 +88,7 @@ class OwnOthersAuc:
     @property
     def width(self) -> int:
         """Numbers that one assignment takes."""
-        return max(len(self.unit), self.cells.present.size)
+        return max(self.rows, self.cells.present.size)
 
 
 def auc_cells(sample: Sample, groups: ArrayLike) -> Cells:

@@ -64,6 +64,7 @@ def import_dicom(
 
     Raises:
         FileNotFoundError: if there is no such folder or table.
+        OSError: if the machine fails while files are looked at; while a study is read, the study is set aside.
         ValueError: if the table, a column of ``group_by`` or a class cannot be used, or the table has no label of
             any study that came in.
     """
@@ -142,8 +143,21 @@ def _classes(classes: Sequence[str] | None, table: Labels | None) -> tuple[str, 
 
 
 def _find(root: Path, *, progress: bool) -> tuple[dict[str, list[Path]], int]:
+    looked_at = 0
     with tqdm(desc="Files", unit="file", disable=not progress) as bar:
-        return studies_in(root, bar.update)
+
+        def count() -> None:
+            nonlocal looked_at
+            looked_at += 1
+            bar.update()
+
+        try:
+            return studies_in(root, count)
+        except OSError as error:  # without the file's name, which may be the patient's
+            raise OSError(
+                f"every file below {root} must be readable, or a study could lack one; got {error.strerror!r} after "
+                f"{looked_at} files; check the disk, or copy the folder, which names the file, and run again"
+            ) from None
 
 
 def _read(

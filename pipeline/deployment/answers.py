@@ -17,6 +17,7 @@ from pipeline.audit.audited import Audited
 from pipeline.audit.findings import ALL
 from pipeline.deployment.manifest import INPUT, OUTPUT, TENTHS
 from pipeline.deployment.session import cpu_session
+from pipeline.deployment.student import softmax
 from pipeline.tracking.group_metrics import GroupRow, group_rows
 from pipeline.tracking.predictions import (
     PredictionsError,
@@ -121,12 +122,6 @@ def _record(item: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     return {**item, "label": classes[item["label"]], "field_strength_t": round_field_strength(item["field_strength_t"])}
 
 
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities ``(n, C)`` of logits ``(n, C)``."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
 def rows_of(frame: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> list[GroupRow]:
     """Accuracy and AUC of every group, by the code that training and audit use."""
     return group_rows(labels_of(frame), probabilities_of(frame), groups)
@@ -169,24 +164,37 @@ def groups_of(frame: pd.DataFrame, columns: Iterable[str]) -> dict[str, list[str
     return found
 
 
-def reference_of(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
+def reference_of(frame: pd.DataFrame, columns: Sequence[str], *, min_patients: int) -> dict[str, Any]:
     """What a model said of the audited studies, against which a hospital sees its own answers drift.
 
     Args:
         frame: the model's answers.
         columns: of the groups whose shares are noted.
+        min_patients: a vendor with fewer has no shares of its own: they would tell of single patients.
 
     Returns:
         As :class:`pipeline.deployment.package.Package` says of ``reference``.
     """
-    shares = probabilities_of(frame)
-    highest = np.minimum((shares.max(axis=1) * TENTHS).astype(int), TENTHS - 1)
+    groups = {column: pd.Series(group_names(frame, column), index=frame.index) for column in columns}
+    shares = {column: found.value_counts(normalize=True) for column, found in groups.items()}
+    by_vendor = frame.groupby(groups["vendor"]) if "vendor" in groups else ()
+    return {
+        **_shares_of(frame),
+        "groups": {c: {str(name): float(share) for name, share in found.items()} for c, found in shares.items()},
+        "vendors": {
+            str(vendor): _shares_of(part) for vendor, part in by_vendor if part["patient_id"].nunique() >= min_patients
+        },
+    }
+
+
+def _shares_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """How many studies there are; shares of them by the most probable class, and by tenths of its probability."""
+    probabilities = probabilities_of(frame)
+    highest = np.minimum((probabilities.max(axis=1) * TENTHS).astype(int), TENTHS - 1)
     classes = classes_of(frame)
-    predicted = np.bincount(shares.argmax(axis=1), minlength=len(classes)) / len(frame)
-    groups = {column: pd.Series(group_names(frame, column)).value_counts(normalize=True) for column in columns}
+    predicted = np.bincount(probabilities.argmax(axis=1), minlength=len(classes)) / len(frame)
     return {
         "n_cases": len(frame),
         "classes": dict(zip(classes, map(float, predicted), strict=True)),
         "features": {"max_probability": (np.bincount(highest, minlength=TENTHS) / len(frame)).tolist()},
-        "groups": {c: {str(name): float(share) for name, share in found.items()} for c, found in groups.items()},
     }

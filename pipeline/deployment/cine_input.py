@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dicom.refusal import LeftOut
+
+Sources = Sequence[Sequence[tuple[str, int]]]  # [phase][slice]: SOPInstanceUID, and image in its file, from 0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.deployment.file_set import check_ours
 from pipeline.deployment.job import Job
+from pipeline.deployment.result_json import RESULT
 
 TASK = "task.json"  # mercure's, beside the images
 LARGEST_TASK = 1 << 24  # bytes; it lists every image
@@ -85,6 +87,7 @@ def resolve(
 
     Raises:
         ContractError: if no folder is named, the named one is not there, or two different ones with content are.
+        FileExistsError: if the output holds a ``result.json`` of another program's.
     """
     if given_input:
         source, output = Path(given_input), ""
@@ -101,6 +104,7 @@ def resolve(
     there = next(folder for folder in (job.output.absolute(), *job.output.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise ContractError(f"the output must be a folder that user {os.getuid()} may write; {there} is not; mount one")
+    check_ours(job.output / RESULT)
     return job
 
 

@@ -172,7 +172,8 @@ def _reproduced(onnx: bytes, studies: PreparedStudies, found: PackageAudit) -> b
 def _reference(onnx: bytes, studies: PreparedStudies, found: PackageAudit) -> dict[str, Any]:
     """What the packed network says of the audited studies."""
     columns = tuple(dict.fromkeys(("vendor", *found.envelope.columns)))
-    return reference_of(answers(onnx, studies, found.audited.model), columns)
+    said = answers(onnx, studies, found.audited.model)
+    return reference_of(said, columns, min_patients=int(found.audited.plan["min_patients"]))
 
 
 def _rounded(

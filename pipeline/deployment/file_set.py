@@ -40,7 +40,7 @@ def publish(files: Mapping[str, bytes], folder: Path) -> tuple[Path, ...]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / name for name in files)
-    _check_ours(paths[-1])
+    check_ours(paths[-1])
     if not any(folder.glob(f"{WORK}*")) and all(_holds(folder / name, content) for name, content in files.items()):
         return paths
     work = folder / f"{WORK}{os.getpid()}-{os.urandom(4).hex()}"
@@ -72,15 +72,24 @@ def _alone(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _check_ours(last: Path) -> None:
-    """Refuse a list of another program's; one that is no JSON was ours, and cut short."""
+def check_ours(last: Path) -> None:
+    """Refuse a list of another program's; one that is no JSON was ours, and cut short.
+
+    Args:
+        last: path of the list, which need not be there.
+
+    Raises:
+        FileExistsError: if it is not ours.
+    """
     try:
         document = json.loads(last.read_bytes())
+    except IsADirectoryError:
+        document = None
     except (OSError, ValueError):
         return
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise FileExistsError(
-            f"the folder for results must have no {last.name} but ours; it has one of another format; choose another"
+            f"the output must hold no {last.name} but ours; {last} is another program's; name another folder"
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.deployment.cine_input import CineInput
+from pipeline.deployment.cine_input import CineInput, Sources
 from pipeline.deployment.envelope import judge
 from pipeline.deployment.outcome import Outcome, Reading
 from pipeline.deployment.package import Package, read_package
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 UNREFERENCED = "UNREFERENCED: images lack UIDs that a report could name them by; no DICOM object is written"
-
-Sources = Sequence[Sequence[tuple[str, int]]]
 
 
 @dataclass(frozen=True)

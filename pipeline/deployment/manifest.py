@@ -89,14 +89,10 @@ def reference_of(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     record = manifest["reference"]
     if record is None:
         return None
-    tenths = [float(share) for share in record["features"]["max_probability"]]
-    must(len(tenths) == TENTHS, "max_probability of the reference must have ten shares", tenths)
-    must(int(record["n_cases"]) > 0, "n_cases of the reference must be above 0", record["n_cases"])
     return {
-        "n_cases": int(record["n_cases"]),
-        "classes": _shares(record["classes"]),
-        "features": {"max_probability": tenths},
+        **_distribution(record),
         "groups": {str(column): _shares(found) for column, found in record["groups"].items()},
+        "vendors": {str(vendor): _distribution(found) for vendor, found in record.get("vendors", {}).items()},
     }
 
 
@@ -105,6 +101,18 @@ def precision_of(manifest: Mapping[str, Any]) -> str:
     found = manifest["precision"]
     must(found in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}", found)
     return str(found)
+
+
+def _distribution(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How many studies there were, and what the student said of them."""
+    tenths = [float(share) for share in record["features"]["max_probability"]]
+    must(len(tenths) == TENTHS, "max_probability of the reference must have ten shares", tenths)
+    must(int(record["n_cases"]) > 0, "n_cases of the reference must be above 0", record["n_cases"])
+    return {
+        "n_cases": int(record["n_cases"]),
+        "classes": _shares(record["classes"]),
+        "features": {"max_probability": tenths},
+    }
 
 
 def _shares(record: Mapping[str, Any]) -> dict[str, float]:

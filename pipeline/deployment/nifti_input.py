@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pipeline.deployment.cine_input import CineInput
 from pipeline.deployment.nifti_header import SIZE, NiftiHeader, NiftiHeaderError, byte_order, parse_header
 from pipeline.dicom.refusal import Code, Refusal
+from pipeline.dicom.system_errors import pass_on
 from transforms.geometry import spacing_mm
 from transforms.scanner import Scanner
 
@@ -58,7 +59,8 @@ def is_nifti(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             start = stream.read(4)
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return False
     return start[:2] == GZIP or bool(byte_order(start))
 
@@ -75,6 +77,7 @@ def read_nifti(path: Path, *, most_bytes: int) -> NiftiInput:
 
     Raises:
         Refusal: if header or facts cannot be used, it is no cine, or it is too large.
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     scanner = _scanner(path)
     try:
@@ -102,7 +105,8 @@ def _scanner(path: Path) -> Scanner:
     try:
         with beside.open("rb") as stream:
             facts = json.loads(stream.read(LONGEST_FACTS))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        pass_on(error)
         raise Refusal(Code.SCANNER_FACTS, "it is no JSON") from None
     if not isinstance(facts, dict):
         raise Refusal(Code.SCANNER_FACTS, "it is no object")
@@ -136,7 +140,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 yield cast(BinaryIO, unpacked)
     except EOFError:
         raise Refusal(Code.TRUNCATED_FILE) from None
-    except (OSError, zlib.error):
+    except (OSError, zlib.error) as error:
+        pass_on(error)
         raise Refusal(Code.UNREADABLE_FILE) from None
 
 

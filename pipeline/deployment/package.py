@@ -66,7 +66,8 @@ class Package:
         reference: what the student said of the audited studies, for drift; ``None`` if that is not known. ``n_cases``;
             ``classes``: class -> share of studies in which it is the most probable; ``features``:
             ``{"max_probability": 10 shares of studies, by tenths of the highest probability}``; ``groups``: column ->
-            group -> share of studies.
+            group -> share of studies; ``vendors``: vendor -> ``n_cases``, ``classes`` and ``features`` of its studies
+            alone, for vendors with enough audited patients; empty where that was not noted.
         precision: ``float32`` or ``int8``.
         onnx_digest: SHA-256 of the network's file.
     """

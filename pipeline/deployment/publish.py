@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from importlib import metadata
 from io import BytesIO
@@ -11,19 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.deployment.cine_input import Sources
 from pipeline.deployment.file_set import publish
 from pipeline.deployment.outcome import Outcome, PackageIdentity
-from pipeline.deployment.result_json import Failure, Output, failure_document, result_document, to_json
+from pipeline.deployment.result_json import RESULT, Failure, Output, failure_document, result_document, to_json
 from pipeline.deployment.summary_picture import to_png
 from pipeline.deployment.uids import Lineage
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-RESULT, PICTURE = "result.json", "summary.png"
+PICTURE = "summary.png"
 SERIES_DESCRIPTION = "Evenbeat: research use only"
-
-Sources = Sequence[Sequence[tuple[str, int]]]  # as pipeline.dicom.cine.Cine has them
 
 
 def write_results(
@@ -35,6 +35,9 @@ def write_results(
     sources: Sources = (),
 ) -> tuple[Path, ...]:
     """Write a study's results. Written again, they are the same bytes under the same names.
+
+    An object's UIDs follow from its content: whatever in it was corrected, patient, picture or probability, it is
+    another object.
 
     Args:
         outcome: a reading or a refusal.
@@ -93,14 +96,15 @@ def _dicom_outputs(
     with quietly():
         ordered = in_order(headers)
         lineage = Lineage([uid_of(header, "SOPInstanceUID") for header in ordered], outcome.package.digest, software)
-        objects: list[tuple[str, Dataset]] = [
-            ("structured-report", structured_report(outcome, ordered, lineage=lineage, sources=sources))
-        ]
+        objects: dict[str, Dataset] = {
+            "structured-report": structured_report(outcome, ordered, lineage=lineage, sources=sources)
+        }
         if picture is not None:
-            objects.append(("secondary-capture", secondary_capture(picture, ordered[0], lineage=lineage)))
-        for _, made in objects:
+            objects["secondary-capture"] = secondary_capture(picture, ordered[0])
+        for kind, made in objects.items():
             _complete(made, ordered, outcome.package, software)
-        return [Output(_name(made), kind, _to_bytes(made)) for kind, made in objects]
+            _name_by_content(made, kind, lineage)
+        return [Output(_file_name(made), kind, _to_bytes(made)) for kind, made in objects.items()]
 
 
 def _complete(made: Dataset, headers: Sequence[Dataset], package: PackageIdentity, software: str) -> None:
@@ -119,7 +123,15 @@ def _complete(made: Dataset, headers: Sequence[Dataset], package: PackageIdentit
     copy_patient_and_study(headers[0], made)
 
 
-def _name(made: Dataset) -> str:
+def _name_by_content(made: Dataset, kind: str, lineage: Lineage) -> None:
+    """Give an object, else complete, UIDs that follow from all that is in it, whatever that is."""
+    content = hashlib.sha256(_to_bytes(made)).hexdigest()
+    made.SeriesInstanceUID = lineage.uid(f"series of {kind}", content)
+    made.SOPInstanceUID = lineage.uid(kind, content)
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+
+
+def _file_name(made: Dataset) -> str:
     return f"{made.SeriesInstanceUID}#{made.SOPInstanceUID}.dcm"
 
 

@@ -17,6 +17,7 @@ from pipeline.deployment.wording import RESEARCH_ONLY, notification, shown_group
 from pipeline.dicom.refusal import LeftOut, Refusal
 
 FORMAT, VERSION = "evenbeat-result", 1
+RESULT = "result.json"
 SCHEMA = Path(__file__).parent / "schemas" / "result.v1.json"
 DIGITS = 6  # of probabilities and confidences
 

@@ -9,19 +9,17 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pipeline.deployment.source_headers import reference
-from pipeline.deployment.structured_report import MANUFACTURER
-from pipeline.deployment.uids import Lineage
+from pipeline.deployment.uids import MANUFACTURER, UNNAMED
 
 SERIES_NUMBER = 9102
 
 
-def secondary_capture(picture: NDArray[np.uint8], header: Dataset, *, lineage: Lineage) -> SCImage:
-    """Build the image. Patient and study are left empty: they are copied later, as they stand.
+def secondary_capture(picture: NDArray[np.uint8], header: Dataset) -> SCImage:
+    """Build the image. Patient, study and its own UIDs are left open: they are put in later.
 
     Args:
         picture: ``(height, width, 3)``, RGB, without patient data.
         header: of one of the study's images.
-        lineage: what the image is made of.
 
     Raises:
         ValueError: if the picture is not of that form.
@@ -35,9 +33,9 @@ def secondary_capture(picture: NDArray[np.uint8], header: Dataset, *, lineage: L
         coordinate_system="PATIENT",
         patient_orientation=("L", "P"),
         study_instance_uid=reference(header).StudyInstanceUID,
-        series_instance_uid=lineage.uid("series of secondary capture"),
+        series_instance_uid=UNNAMED,
         series_number=SERIES_NUMBER,
-        sop_instance_uid=lineage.uid("secondary capture"),
+        sop_instance_uid=UNNAMED,
         instance_number=1,
         manufacturer=MANUFACTURER,
     )

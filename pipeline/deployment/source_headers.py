@@ -85,11 +85,10 @@ def in_order(headers: Sequence[Dataset]) -> list[Dataset]:
 
 def reference(header: Dataset) -> Dataset:
     """Which instance it is, of which series and study, and nothing else of its header."""
-    bare = Dataset()
+    empty = [_raw(keyword, b"") for keyword in ALWAYS]  # not taken apart until it is asked for: one header per file
+    bare = Dataset({element.tag: element for element in empty})
     for keyword in REFERENCED:
         setattr(bare, keyword, uid_of(header, keyword))
-    for keyword in ALWAYS:
-        setattr(bare, keyword, "")
     return bare
 
 
@@ -118,8 +117,8 @@ def copy_patient_and_study(header: Dataset, target: Dataset) -> None:
 def newest_moment(headers: Sequence[Dataset]) -> tuple[str, str]:
     """Date and time of the newest image, ``YYYYMMDD`` and ``HHMMSS``; 1 January 1900 where no header tells.
 
-    It stands where other programs write the time of their run. A repeat would then give other bytes under the same
-    UID, which no archive accepts; the content is a function of these images, and no newer than they are.
+    It stands where other programs write the time of their run. A repeat would then be another object, and an archive
+    would hold both; the content is a function of these images, and no newer than they are.
     """
     found = [moment for header in headers if (moment := _moment(header)) is not None]
     return max(found, default=NO_MOMENT)

@@ -20,13 +20,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from pipeline.deployment.cine_input import Sources
 from pipeline.deployment.outcome import Outcome, PackageIdentity, Reading, Verdict
 from pipeline.deployment.result_json import DIGITS
 from pipeline.deployment.source_headers import reference, uid_of
-from pipeline.deployment.uids import Lineage
+from pipeline.deployment.uids import MANUFACTURER, UNNAMED, Lineage
 from pipeline.deployment.wording import RESEARCH_ONLY, audit_sentences, plain, reading_sentence, verdict_sentence
 
-MANUFACTURER = "Evenbeat"
 SCHEME = "99EVENBEAT"
 SCHEME_NAME = "Evenbeat: classes and verdicts of student packages"
 SERIES_NUMBER = 9101
@@ -46,18 +46,16 @@ VERDICT_CODES = {
     None: ("NO_SCANNER", "Scanner not known"),
 }
 
-Sources = Sequence[Sequence[tuple[str, int]]]  # [phase][slice]: SOPInstanceUID, and image in its file, from 0
-
 
 def structured_report(
     outcome: Outcome, headers: Sequence[Dataset], *, lineage: Lineage, sources: Sources = ()
 ) -> sr.Comprehensive3DSR:
-    """Build the report of a reading. Patient and study are left empty: they are copied later, as they stand.
+    """Build the report of a reading. Patient, study and its own UIDs are left open: they are put in later.
 
     Args:
         outcome: of one study; it must have a reading.
         headers: one per used instance, in order, without pixels.
-        lineage: what the report is made of.
+        lineage: what the report is made of; device and tracked items are named by it.
         sources: the images of each phase; empty where that is not known, and then no image is pointed at.
 
     Raises:
@@ -82,9 +80,9 @@ def structured_report(
     return sr.Comprehensive3DSR(
         evidence=evidence,
         content=report[0],
-        series_instance_uid=lineage.uid("series of structured report"),
+        series_instance_uid=UNNAMED,
         series_number=SERIES_NUMBER,
-        sop_instance_uid=lineage.uid("structured report"),
+        sop_instance_uid=UNNAMED,
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,

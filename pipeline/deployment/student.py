@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +57,9 @@ class Student:
         if image.shape != self.shape:
             raise ValueError(f"image must have the shape {self.shape}; got {image.shape}; prepare it by the recipe")
         (found,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(image[None], dtype=np.float32)})
-        logits = np.asarray(found[0], dtype=np.float64)
-        if not np.isfinite(logits).all():
+        if not np.isfinite(found).all():
             raise ArithmeticError("logits must be finite; the student gave others")
-        shares = np.exp(logits - logits.max())
-        return dict(zip(self.classes, (shares / shares.sum()).tolist(), strict=True))
+        return dict(zip(self.classes, softmax(found)[0].tolist(), strict=True))
 
     def _check(self) -> None:
         """Hold the network's own inputs and outputs against the manifest.
@@ -73,6 +72,12 @@ class Student:
         expected = {INPUT: (FLOAT, (1, *self.shape)), OUTPUT: (FLOAT, (1, len(self.classes)))}
         if found != expected:
             raise PackageError(f"student.onnx must have {_said(expected)}; it has {_said(found)}; {REMEDY}")
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities ``(n, C)`` of logits ``(n, C)``."""
+    shares = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def threads_allowed() -> int:

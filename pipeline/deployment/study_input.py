@@ -14,8 +14,10 @@ import numpy as np
 
 from pipeline.deployment.cine_input import CineInput
 from pipeline.deployment.nifti_input import is_nifti, read_nifti
+from pipeline.deployment.uids import MANUFACTURER
 from pipeline.dicom.folder import files_in
 from pipeline.dicom.refusal import Code, Refusal
+from pipeline.dicom.system_errors import pass_on
 from transforms.scanner import Scanner
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 MOST_BYTES = 30 * 16 * 512 * 512 * 2  # of a cine's pixels; with all else the process then stays below 400 MiB
 KEY_DIGITS = 16
 UID = re.compile(r"[0-9.]{1,64}")
-MANUFACTURER = "Evenbeat"  # of our own results
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # DICOMDIR
 SIDECARS = (".tags", ".json", ".xml", "summary.png")  # of routers and archives, and results of ours
 OF_NO_IMAGE = frozenset({Code.NOT_AN_IMAGE, Code.NOT_MR, Code.DERIVED})
@@ -72,6 +73,9 @@ def find_study(folder: Path) -> StudyInput:
 
     Returns:
         The study. That it cannot be read shows when its cine is asked for.
+
+    Raises:
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     paths = list(files_in(folder))
     images = [path for path in paths if is_nifti(path)]
@@ -102,6 +106,7 @@ def used_headers(paths: Sequence[Path], sop_uids: Iterable[str]) -> list[Dataset
 
     Raises:
         Refusal: ``UNREADABLE_FILE`` if a file cannot be read any more.
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     if not paths:
         return []
@@ -116,7 +121,8 @@ def used_headers(paths: Sequence[Path], sop_uids: Iterable[str]) -> list[Dataset
         try:
             with opened(path) as stream:
                 header = read_header(stream, Wanted(tags, last=max(tags)))
-        except (OSError, NotDicomError, BrokenHeaderError):
+        except (OSError, NotDicomError, BrokenHeaderError) as error:
+            pass_on(error)
             raise Refusal(Code.UNREADABLE_FILE) from None
         values = Values(header.elements.values)
         uids = {name: values.text(name) for name in REFERENCED}
@@ -200,5 +206,6 @@ def _begins_as_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return False

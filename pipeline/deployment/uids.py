@@ -1,7 +1,8 @@
 """UIDs of the objects that a reading makes.
 
-The same images, package and program give the same ones, so that a retry is harmless; another package or program gives
-others, so that no archive meets two contents under one UID.
+The same study, package and program give the same ones, so that a retry is harmless. A study whose patient or pixels
+were corrected, another package, another program give others, so that no archive meets two contents under one UID: it
+would keep the first, under the wrong patient.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 
 UUID_ROOT = "2.25."  # DICOM PS3.5 B.2: a UUID as one decimal number under this root
 NAMESPACE = uuid.UUID("6f0f2c1e-6f0a-5d38-9d4b-8c1c5d6a2f77")  # ours; never change it
+UNNAMED = f"{UUID_ROOT}0"  # in place of an object's own UIDs until all else is in it
+MANUFACTURER = "Evenbeat"  # of the objects; by it they are known again where they come back with their study
 
 
 def derived_uid(*parts: str) -> str:
@@ -50,9 +53,14 @@ class Lineage:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sop_uids", tuple(sorted(set(self.sop_uids))))
 
-    def uid(self, kind: str) -> str:
-        """UID of one kind of output, e.g. ``structured report`` or ``series of structured report``."""
-        return derived_uid(kind, self.package_digest, self.software, *self.sop_uids)
+    def uid(self, kind: str, *content: str) -> str:
+        """UID of one kind of output.
+
+        Args:
+            kind: e.g. ``structured-report`` or ``series of structured-report``.
+            *content: digest of all that is in the object; none for what a corrected report goes on tracking.
+        """
+        return derived_uid(kind, self.package_digest, self.software, *self.sop_uids, *content)
 
     @property
     def device_uid(self) -> str:

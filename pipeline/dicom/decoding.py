@@ -7,13 +7,16 @@ have decoders that do not, and are decoded here.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
@@ -27,6 +30,8 @@ JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 20
 TAME = frozenset({RUN_LENGTHS, *JPEG_2000})  # transfer syntaxes whose decoder, of pylibjpeg, leaves the process alone
 PLUGINS = ("pylibjpeg", "gdcm")  # in this order
 LONGEST_S = 60.0  # for one image
+ENDING_S = 5.0  # for a process whose pipes are closed
+KILLED = -9  # status of a process
 SIZES = struct.Struct(">LL")  # before each message: bytes of its JSON, bytes of its data
 
 Options = Mapping[str, Any]
@@ -92,6 +97,7 @@ class Decoding:
 
         Raises:
             DecodingError: if it cannot be decoded, takes longer than a minute, or ends the process.
+            OSError: if the machine has no process left for it, or kills it to get memory.
         """
         if uid in TAME:
             return decode(uid, data, options)
@@ -99,13 +105,16 @@ class Decoding:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101 - both are pipes
         assert stdout is not None  # noqa: S101
-        watch = threading.Timer(LONGEST_S, self._process.kill)
-        watch.start()
+        began, watch = time.monotonic(), _watch(self._process)
         try:
             _send(stdin, {"uid": uid, "options": dict(options)}, data)
             answer, pixels = _receive(stdout)
         except (OSError, EOFError):
+            in_time = time.monotonic() - began < LONGEST_S  # else it is we who end it
+            killed = in_time and _was_killed(self._process)
             self.__exit__()
+            if killed:  # for want of memory, perhaps another's
+                raise ChildProcessError(errno.ECHILD, os.strerror(errno.ECHILD)) from None
             raise DecodingError("the decoder ended its process") from None
         finally:
             watch.cancel()
@@ -140,6 +149,23 @@ def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
+
+
+def _watch(process: subprocess.Popen[bytes]) -> threading.Timer:
+    """Ends the process if it takes too long."""
+    watch = threading.Timer(LONGEST_S, process.kill)
+    try:
+        watch.start()
+    except RuntimeError:  # Python's word for a machine that starts no further thread
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+    return watch
+
+
+def _was_killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process whose pipes are closed was ended from outside; a crash of its own has other signals."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(ENDING_S) == KILLED
+    return False
 
 
 def _send(stream: IO[bytes], message: Mapping[str, Any], data: bytes) -> None:

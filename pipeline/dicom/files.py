@@ -14,6 +14,7 @@ from pipeline.dicom.header import (
     opened,
     read_header,
 )
+from pipeline.dicom.system_errors import pass_on
 from pipeline.dicom.values import Values, tag_of
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # DICOMDIR
@@ -34,6 +35,7 @@ def studies_in(root: Path, on_file: Callable[[], object] | None = None) -> tuple
 
     Raises:
         FileNotFoundError: if there is no ``root``.
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`): who knows which study would lack a file.
     """
     if not root.exists():
         raise FileNotFoundError(f"no file or folder at {root}; give the one that holds the DICOM files")
@@ -55,7 +57,8 @@ def _identity(path: Path) -> tuple[str, str]:
     try:
         with opened(path) as stream:
             header = read_header(stream, WANTED)
-    except (NotDicomError, BrokenHeaderError, OSError):
+    except (NotDicomError, BrokenHeaderError, OSError) as error:
+        pass_on(error)
         return "", ""
     if header.cut:  # perhaps inside the UID
         return "", ""

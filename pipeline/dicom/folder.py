@@ -6,16 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
+from pipeline.dicom.system_errors import pass_on
+
 
 def files_in(root: Path) -> Iterator[Path]:
-    """Regular files below a folder in the order of their paths, each once, however many links lead to it."""
+    """Regular files below a folder in the order of their paths, each once, however many links lead to it.
+
+    Raises:
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
+    """
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
         path = waiting.pop()
         try:
             status = path.stat()
-        except OSError:  # a link to nowhere
+        except OSError as error:  # a link to nowhere
+            pass_on(error)
             continue
         if (status.st_dev, status.st_ino) in seen:
             continue
@@ -29,5 +36,6 @@ def files_in(root: Path) -> Iterator[Path]:
 def _children(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
-    except OSError:  # a folder that may not be read
+    except OSError as error:  # a folder that may not be read
+        pass_on(error)
         return []

@@ -28,6 +28,7 @@ from pipeline.dicom.header import (
     read_header,
 )
 from pipeline.dicom.refusal import Code
+from pipeline.dicom.system_errors import pass_on
 from pipeline.dicom.values import Values, character_set
 
 MR_IMAGE_CLASSES = frozenset(
@@ -87,6 +88,9 @@ def read_file(path: Path) -> FileHeader:
 
     Returns:
         Its images, or the code of why there are none.
+
+    Raises:
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     try:
         with opened(path) as stream:
@@ -94,7 +98,8 @@ def read_file(path: Path) -> FileHeader:
             whole = _ends_well(stream, header)
     except NotDicomError:
         return FileHeader(code=Code.NOT_DICOM)
-    except (BrokenHeaderError, OSError):
+    except (BrokenHeaderError, OSError) as error:
+        pass_on(error)
         return FileHeader(code=Code.UNREADABLE_FILE)
     elements = header.elements.values
     values = Values(elements, header.little, character_set(elements))

@@ -35,6 +35,7 @@ def read_study(paths: Iterable[Path], *, ignored: Callable[[FileHeader], bool] |
     Raises:
         Refusal: ``NOT_DICOM``, ``NOT_MR`` or the code of most of the files, if no MR image is among them;
             ``SEVERAL_STUDIES``, if images are of several; ``CONTRADICTORY_HEADERS``, if they are of several patients.
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     files = [read_file(path) for path in dict.fromkeys(map(Path, paths))]
     if ignored is not None:

@@ -24,6 +24,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
 
+from pipeline.dicom.system_errors import pass_on
+
 UNDEFINED = 0xFFFFFFFF  # a length
 ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 SOP_CLASS_TAG, MEDIA_CLASS_TAG, TRANSFER_SYNTAX_TAG = 0x00080016, 0x00020002, 0x00020010
@@ -162,12 +164,14 @@ def read_header(stream: BinaryIO, wanted: Wanted) -> DicomHeader:
     Raises:
         NotDicomError: if the file is none.
         BrokenHeaderError: if the header does not hold together.
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     sure = _check_start(stream)
     try:
         with quiet():
             header = _read(stream, wanted)
-    except Exception:  # pydicom raises many kinds over broken bytes
+    except Exception as error:  # pydicom raises many kinds over broken bytes
+        pass_on(error)
         raise BrokenHeaderError if sure else NotDicomError from None
     if not sure and not header.elements.values.get(SOP_CLASS_TAG, ("", b""))[1].startswith(b"1."):
         raise NotDicomError

@@ -22,6 +22,7 @@ from pipeline.dicom.decoding import RUN_LENGTHS, Decoding, DecodingError, decode
 from pipeline.dicom.frame_records import Frame, PixelPlace
 from pipeline.dicom.header import EXPLICIT_BIG, UNCOMPRESSED
 from pipeline.dicom.refusal import Code, Refusal
+from pipeline.dicom.system_errors import pass_on
 
 MOST_OPEN = 64  # files of several images that are kept open at a time
 LARGEST_VALUE = 1e15  # of a rescaled pixel: its square is still a float32
@@ -43,6 +44,7 @@ def read_pixels(frames: Sequence[Frame]) -> Iterator[NDArray[Any]]:
         Refusal: ``UNSUPPORTED_TRANSFER_SYNTAX``, with its name, if no decoder is installed; ``TRUNCATED_FILE`` or
             ``UNREADABLE_PIXELS`` if the pixels are not all there or cannot be decoded or rescaled;
             ``UNREADABLE_FILE`` if the file is gone.
+        OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     remaining = Counter(frame.path for frame in frames)
     with Decoding() as decoding, ExitStack() as stack:
@@ -74,7 +76,8 @@ def syntax_name(uid: str) -> str:
 def _open(frame: Frame) -> BinaryIO:
     try:
         return frame.path.open("rb")
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         raise Refusal(Code.UNREADABLE_FILE) from None
 
 
@@ -125,6 +128,7 @@ def _decoded(stream: BinaryIO, frame: Frame, place: PixelPlace, decoding: Decodi
         data = get_frame(stream, frame.number, number_of_frames=place.frames)
         decoded = decoding.decode(frame.transfer_syntax, _checked(data, frame, place), _options(frame, place))
     except Exception as error:  # pydicom's, on fragments, are many
+        pass_on(error)
         reason = str(error) if isinstance(error, DecodingError) else type(error).__name__
         raise Refusal(Code.UNREADABLE_PIXELS, f"{name}, {reason}") from None
     if decoded.shape != (frame.rows, frame.cols):

@@ -8,12 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
-from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
 from pipeline.audit.case_mix import MixRow, case_mix, common_mix, standardised_mean
-from pipeline.audit.case_mix_auc import standardised_auc
-from pipeline.audit.statistics import Sample
 from pipeline.tracking.predictions import PredictionsError
 
 
@@ -160,44 +157,3 @@ def test_standardised_means_are_covered(proportion: bool) -> None:
         found = standardised_mean(values.ravel(), strata, patients, mix).estimate
         covered += found.low <= truth <= found.high
     assert abs(covered / repeats - 0.95) < 0.02 + 3 * math.sqrt(0.95 * 0.05 / repeats)
-
-
-def auc_sample(n: int = 60) -> tuple[Sample, list[str]]:
-    """Women's scores separate worse than men's."""
-    rng = np.random.default_rng(2)
-    women, labels = np.arange(n) % 3 == 0, rng.integers(2, size=n)
-    scores = 1 / (1 + np.exp(-(labels * np.where(women, 0.5, 2.0) + rng.normal(size=n))))
-    return Sample(labels, np.c_[1 - scores, scores], np.arange(n)), np.where(women, "F", "M").tolist()
-
-
-def test_a_standardised_auc_is_that_of_weighted_rows() -> None:
-    """scikit-learn with sample weights of share wanted over share found."""
-    rows, strata = auc_sample()
-    found = standardised_auc(rows, strata, {"F": 0.5, "M": 0.5}, replicates=300, rng=np.random.default_rng(0)).estimate
-    weights = np.where(np.array(strata) == "F", 0.5 / 20, 0.5 / 40)
-    assert found.value == pytest.approx(roc_auc_score(rows.labels, rows.probabilities[:, 1], sample_weight=weights))
-    assert found.low < found.value < found.high
-    assert found.interval == "patient bootstrap, BCa"
-
-
-def test_two_class_auc_does_not_depend_on_the_mix_of_the_classes() -> None:
-    rows, _ = auc_sample()
-    strata = np.where(rows.labels == 1, "DCM", "NOR").tolist()
-    values = [
-        standardised_auc(rows, strata, {"DCM": w, "NOR": 1 - w}, replicates=100, rng=np.random.default_rng(0))
-        for w in (0.1, 0.7)
-    ]
-    assert values[0].estimate.value == pytest.approx(values[1].estimate.value)
-
-
-def test_an_auc_that_cannot_be_had_says_so() -> None:
-    rows, strata = auc_sample()
-    rng = np.random.default_rng(0)
-    absent = standardised_auc(rows, strata, {"F": 0.5, "X": 0.5}, replicates=100, rng=rng)
-    assert (absent.estimate.reason, absent.covered, absent.absent) == ("no patient of X", 0.5, ("X",))
-    healthy = Sample(np.zeros(60, dtype=np.int64), rows.probabilities, rows.patients)
-    mix = {"F": 0.5, "M": 0.5}
-    assert standardised_auc(healthy, strata, mix, replicates=100, rng=rng).estimate.reason == "a class is absent"
-    perfect = Sample(rows.labels, np.eye(2)[rows.labels], rows.patients)
-    alike = standardised_auc(perfect, strata, mix, replicates=100, rng=rng).estimate
-    assert (alike.value, alike.estimable, alike.reason) == (1.0, False, "no draw of patients differs from another")

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.oneway import anova_oneway
 
 from pipeline.audit.group_auc import GroupAuc
-from pipeline.audit.permutation import between_groups, by_patient, centred_members, group_moments, permuted
+from pipeline.audit.permutation import between_groups, by_patient, centred_members, coded, group_moments, permuted
 from pipeline.audit.scanner_effect import NO_VARIATION, NOTHING_TO_COMPARE, scanner_effect, scanner_effect_auc
 from pipeline.audit.statistics import BLOCK_SIZE, Sample
 
@@ -187,6 +187,18 @@ def test_the_size_holds_where_small_or_large_groups_vary_more(spread: tuple[floa
     ]
     found, error = size(drawn)
     assert 0.01 < found < 0.07 + error
+
+
+def test_numbers_are_coded_in_the_order_of_their_text() -> None:
+    """As the same names are that were read as text; missing ones are a name."""
+    for kinds in (
+        np.array([10, 9, 10, 2]),
+        np.array(["10", "9", "10", "2"]),
+        np.array([10, "9", 10, "2"], dtype=object),
+    ):
+        names, codes = coded(kinds)
+        assert (names.tolist(), codes.tolist()) == (["10", "2", "9"], [0, 2, 0, 1])
+    assert coded(np.array([None, "GE", None], dtype=object))[0].tolist() == ["GE", "None"]
 
 
 def test_auc_of_every_group_is_that_of_scikit_learn_and_its_error_that_of_delong() -> None:

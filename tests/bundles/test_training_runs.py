@@ -220,7 +220,7 @@ def test_the_students_run_is_recorded_with_curves_tags_tables_and_its_teacher(
     teacher_run = load_checkpoint(trained_teacher / "model.pt")["mlflow_run_id"]
     expected = {
         "bundle": STUDENT,
-        "bundle_version": "0.5.0",
+        "bundle_version": "0.6.0",
         "method": "groupdistil",
         "seed": "0",
         "data_digest": record["data_digest"],

@@ -220,6 +220,23 @@ def test_an_unexpected_error_costs_one_study_and_tells_its_place_not_its_words(h
     assert "Jane" not in json.dumps(reasons)
 
 
+def test_a_disk_that_fails_while_files_are_looked_for_ends_the_import_and_names_no_file(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who knows which study would lack the file that could not be read?"""
+
+    def fail(root: Path, on_file: Callable[[], object]) -> None:
+        for _ in range(3):
+            on_file()
+        raise OSError(5, "Input/output error", "/data/Jane_Doe/1.dcm")
+
+    hospital.add("1.2.3")
+    monkeypatch.setattr(dicom, "studies_in", fail)
+    with pytest.raises(OSError, match="got 'Input/output error' after 3 files") as failed:
+        hospital.imported()
+    assert "Jane" not in str(failed.value)
+
+
 def test_a_cine_in_which_nothing_moves_is_refused(hospital: Hospital) -> None:
     hospital.add("1.2.3", values=np.full(SHAPE, 7), left_out=(LeftOut("series 2", 3, Code.LOCALISER),))
     reports: list[CaseReport] = []

@@ -18,7 +18,7 @@ from pipeline.audit.plan import Plan
 from pipeline.audit.records import as_json, fields
 from pipeline.audit.report import as_csv
 from pipeline.cohort.case import Case, Datalist, created_with, write_datalist
-from pipeline.deployment.answers import softmax
+from pipeline.deployment.student import softmax
 from pipeline.tracking.predictions import predictions_frame
 from pipeline.training.checkpoint import load_network
 from pipeline.training.networks import Classifier

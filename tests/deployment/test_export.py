@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from jsonschema import validate
 from pipeline.audit.audited import read_audited
 from pipeline.audit.records import schema
 from pipeline.cli import main
-from pipeline.deployment.answers import answers, prepared_studies, reference_of, reproduces, softmax
+from pipeline.deployment.answers import answers, prepared_studies, reproduces
 from pipeline.deployment.card import package_card
 from pipeline.deployment.envelope import judge
 from pipeline.deployment.example_inputs import rendered_inputs
@@ -27,21 +27,14 @@ from pipeline.deployment.outcome import Verdict
 from pipeline.deployment.package import read_package
 from pipeline.deployment.session import cpu_session
 from pipeline.deployment.student import Student
-from pipeline.tracking.predictions import predictions_frame
 from pipeline.training.checkpoint import load_network
 from tests.deployment.made_package import manifest
 from tests.deployment.small_student import CLASSES, NAME, RECIPE, SmallStudent
 from transforms.scanner import Scanner
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +75,7 @@ def test_onnxruntime_says_of_prepared_studies_what_the_trained_network_says(
     for image, logits in zip(images, expected, strict=True):
         shares = student.probabilities(image)
         assert tuple(shares) == CLASSES
-        np.testing.assert_allclose(list(shares.values()), softmax(logits[None])[0], atol=1e-4)
+        np.testing.assert_allclose(list(shares.values()), torch.from_numpy(logits).softmax(0), atol=1e-4)
 
 
 def test_a_package_holds_everything_that_its_manifest_promises(small: SmallStudent, packed: Packed) -> None:
@@ -156,12 +149,7 @@ def test_the_reference_is_what_the_student_said_of_the_audited_studies(small: Sm
     np.testing.assert_allclose(reference["features"]["max_probability"], expected)
     groups = {"Siemens": pytest.approx(12 / 27), "GE": pytest.approx(12 / 27), "Canon": pytest.approx(3 / 27)}
     assert (reference["groups"], reference["n_cases"]) == ({"vendor": groups}, 27)
-
-
-def test_a_probability_of_exactly_one_is_in_the_last_tenth() -> None:
-    records = [{"case_id": "a", "patient_id": "a", "label": "NOR"}]
-    frame = predictions_frame(records, [[1.0, 0.0]], ["NOR", "DCM"], split="test", model="m")
-    assert reference_of(frame, [])["features"]["max_probability"] == [0.0] * 9 + [1.0]
+    assert {vendor: said["n_cases"] for vendor, said in reference["vendors"].items()} == {"Siemens": 12, "GE": 12}
 
 
 @pytest.mark.slow

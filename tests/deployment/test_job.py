@@ -14,6 +14,7 @@ import jsonschema
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from benchmarks.cine_assembly import write_study
 from pipeline.cli import main
@@ -87,6 +88,29 @@ def test_a_second_run_over_study_and_results_gives_the_same_bytes(package: Packa
         (folder / path.name).write_bytes(path.read_bytes())
     assert _predict(package, folder, again) == 0
     assert {p.name: p.read_bytes() for p in out.iterdir()} == {p.name: p.read_bytes() for p in again.iterdir()}
+
+
+def _renamed(data: Dataset) -> None:
+    data.PatientName, data.AccessionNumber = "Roe^Jane", "2"
+
+
+def _reconstructed(data: Dataset) -> None:
+    values = np.frombuffer(data.PixelData, np.int16)
+    noise = np.random.default_rng(int(data.InstanceNumber)).integers(0, 9, values.size, dtype=np.int16)
+    data.PixelData = (values + noise).tobytes()
+
+
+def test_a_corrected_study_gives_other_objects_in_place_of_the_first(package: Package, tmp_path: Path) -> None:
+    """Its images keep their UIDs: what a PACS has under those of the first reading, it would keep."""
+    out, named = tmp_path / "out", set[str]()
+    for corrected in (None, _renamed, _reconstructed):
+        folder = write_dicom(tmp_path / "in", beating_study(), corrected)
+        assert _predict(package, folder, out) == 0
+        made = [dcmread(path) for path in out.glob("*.dcm")]
+        assert len(made) == 2
+        assert {str(each.PatientName) == "Roe^Jane" for each in made} == {corrected is _renamed}
+        named |= {str(uid) for each in made for uid in (each.SOPInstanceUID, each.SeriesInstanceUID)}
+    assert len(named) == 12
 
 
 @pytest.mark.parametrize(("options", "status"), [((), 0), (("--fail-on-refusal",), 3)])
@@ -198,6 +222,22 @@ def test_wrong_usage_ends_with_status_2_and_writes_nothing(
     assert main(["predict", *arguments[usage]]) == 2
     assert capsys.readouterr().err.startswith("evenbeat: ")
     assert not out.exists()
+
+
+def test_an_output_with_another_programs_result_is_refused_before_the_study_is_read(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "find_study", lambda _: pytest.fail("the study is read"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "result.json").write_bytes(b'{"findings": 3}')
+    assert _predict(package, write_nifti(tmp_path / "in"), out) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f"evenbeat: the output must hold no result.json but ours; {out / 'result.json'} is another program's; "
+        "name another folder\n"
+    )
+    assert [path.read_bytes() for path in out.iterdir()] == [b'{"findings": 3}']
 
 
 def test_a_rule_and_the_environment_must_expect_one_digest(

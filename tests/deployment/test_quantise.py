@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,9 @@ from pipeline.deployment.session import cpu_session
 from pipeline.training.checkpoint import load_network
 from tests.deployment.small_student import CLASSES, PATIENTS, RECIPE, SmallStudent
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAR_OFF = 1000.0  # a calibration on studies so much brighter leaves no steps for the real ones
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -38,18 +38,6 @@ from tests.dicom.dicom_writer import LAYOUTS, cine_study, to_bytes
 
 
 @pytest.fixture(scope="module")
-def given() -> Source:
-    return source(StudyDate="20260102", ContentDate="20260102", PatientName="Doe^John", StudyID="7")
-
-
-@pytest.fixture(scope="module")
-def written(given: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    written_to(given, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def report(written: Path) -> highdicom.sr.Comprehensive3DSR:
     (path,) = (path for path in written.glob("*.dcm") if dcmread(path, specific_tags=["Modality"]).Modality == "SR")
     read = highdicom.sr.srread(path)

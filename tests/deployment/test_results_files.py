@@ -232,9 +232,16 @@ def test_a_list_that_is_not_ours_removes_nothing(listing: bytes, tmp_path: Path)
 @pytest.mark.parametrize("theirs", [b"[]", b'{"format": "another", "outputs": []}', b'{"findings": 3}'])
 def test_a_list_of_another_program_is_never_written_over(theirs: bytes, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_bytes(theirs)
-    with pytest.raises(FileExistsError, match=r"must have no result\.json but ours"):
+    with pytest.raises(FileExistsError, match=r"must hold no result\.json but ours; .+; name another folder"):
         publish(NEW, tmp_path)
     assert _visible(tmp_path) == {"result.json": theirs}
+
+
+def test_a_folder_in_the_lists_place_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "result.json" / "theirs").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match=r"must hold no result\.json but ours"):
+        publish(NEW, tmp_path)
+    assert (tmp_path / "result.json" / "theirs").is_dir()
 
 
 def test_two_runs_at_once_write_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,12 +22,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
-from pipeline.deployment.outcome import PackageIdentity
 from pipeline.deployment.publish import write_results
 from pipeline.deployment.source_headers import KEYWORDS
 from pipeline.deployment.summary_picture import summary_picture
 from tests.deployment.readings import (
-    PACKAGE,
     PICTURE,
     READ,
     Source,
@@ -68,18 +66,6 @@ NAMES: Mapping[str, tuple[object, bytes]] = {
     "Latin-1 that nobody declared": (None, "Müller^Jürgen".encode("latin-1")),
     "not even of its own character set": ("ISO_IR 192", b"M\xfcller^J\xfcrgen"),
 }
-
-
-@pytest.fixture(scope="module")
-def given() -> Source:
-    return source(StudyDate="20260102", ContentDate="20260102", PatientName="Doe^John", StudyID="7")
-
-
-@pytest.fixture(scope="module")
-def written(given: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    written_to(given, folder)
-    return folder
 
 
 @pytest.mark.filterwarnings("ignore:Unknown encoding:UserWarning")  # pydicom's, where the test reads Latin-9
@@ -196,14 +182,6 @@ def test_another_process_at_another_time_gives_the_same_bytes(tmp_path: Path) ->
     written_to(source(StudyDate="20260102"), tmp_path / "here", picture=np.zeros((4, 4, 3), np.uint8))
     assert len(contents(tmp_path / "here")) == 4
     assert contents(tmp_path / "other") == contents(tmp_path / "here")
-
-
-def test_another_package_gives_other_uids(given: Source, written: Path, tmp_path: Path) -> None:
-    package = PackageIdentity(PACKAGE.name, PACKAGE.version, "ef56" * 16, PACKAGE.recipe_digest)
-    other = Source(given.headers, given.sources, replace(given.outcome, package=package))
-    written_to(other, tmp_path)
-    uids = [{str(data.SOPInstanceUID) for data in map(dcmread, folder.glob("*.dcm"))} for folder in (written, tmp_path)]
-    assert len(uids[0] | uids[1]) == 4
 
 
 def _canaries() -> tuple[Dataset, dict[str, bytes]]:

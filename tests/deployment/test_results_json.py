@@ -1,10 +1,9 @@
-"""``result.json``, its words, and UIDs."""
+"""``result.json`` and its words."""
 
 from __future__ import annotations
 
 import json
 import re
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 
 from pipeline.deployment.outcome import AuditedGroup, EnvelopeVerdict, Outcome, Verdict
 from pipeline.deployment.result_json import SCHEMA, Failure, Output, failure_document, result_document, to_json
-from pipeline.deployment.uids import Lineage, derived_uid
 from pipeline.deployment.wording import (
     NO_AUDIT,
     NO_COLUMN,
@@ -157,31 +155,3 @@ def test_numbers_that_are_none_are_refused() -> None:
     reading = replace(READ.reading, probabilities={"NOR": float("nan"), "HCM": 1.0})
     with pytest.raises(ValueError, match="JSON compliant"):
         _document(replace(READ, reading=reading))
-
-
-def test_a_uid_is_a_version_5_uuid_under_its_root() -> None:
-    uid = derived_uid("structured report", "a")
-    assert re.fullmatch(r"2\.25\.(0|[1-9][0-9]*)", uid)
-    assert len(uid) <= 44
-    assert uuid.UUID(int=int(uid.removeprefix("2.25."))).version == 5
-
-
-def test_a_uid_stays_what_it_was() -> None:
-    """Reports that were sent years ago must be met again: this value may never change."""
-    lineage = Lineage(["1.2.3", "1.2.4"], "ab" * 32, "0.5.0")
-    assert lineage.uid("structured report") == "2.25.125632095268083128251922567577147644047"
-
-
-def test_a_uid_tells_inputs_package_program_and_kind_apart_but_not_their_order() -> None:
-    lineage = Lineage(["1.2", "1.3"], "ab" * 32, "0.5.0")
-    uids = [
-        lineage.uid("a"),
-        lineage.uid("b"),
-        Lineage(["1.2"], "ab" * 32, "0.5.0").uid("a"),
-        Lineage(["1.2", "1.3"], "cd" * 32, "0.5.0").uid("a"),
-        Lineage(["1.2", "1.3"], "ab" * 32, "0.5.1").uid("a"),
-        Lineage(["1.21", ".3"], "ab" * 32, "0.5.0").uid("a"),
-        lineage.device_uid,
-    ]
-    assert len(set(uids)) == len(uids)
-    assert Lineage(["1.3", "1.2", "1.2"], "ab" * 32, "0.5.0").uid("a") == uids[0]

@@ -17,8 +17,8 @@ from pipeline.bundles import bundle_folders
 from pipeline.cli import main
 from pipeline.cohort.case import read_datalist
 from pipeline.deployment import study_input
-from pipeline.deployment.structured_report import MANUFACTURER as WRITTEN
-from pipeline.deployment.study_input import MANUFACTURER, find_study, study_key, used_headers
+from pipeline.deployment.study_input import find_study, study_key, used_headers
+from pipeline.deployment.uids import MANUFACTURER
 from pipeline.dicom.refusal import Code, Refusal
 from tests.deployment.hospital_studies import beating_study, write_dicom, write_nifti
 from tests.dicom.dicom_writer import base, new_uid, to_bytes
@@ -60,14 +60,13 @@ def test_sidecars_directories_and_our_own_results_are_as_if_they_were_not_there(
     (folder / "task.json").write_text("{}")
     (folder / "catalog.XML").write_text("<a/>")
     (folder / "DICOMDIR").write_bytes(to_bytes(_other(1, MediaStorageDirectoryStorage, "SIEMENS")))
-    (folder / "result").write_bytes(to_bytes(_other(2, BasicTextSRStorage, WRITTEN)))
+    (folder / "result").write_bytes(to_bytes(_other(2, BasicTextSRStorage, MANUFACTURER)))
     after = find_study(folder).cine()
     assert after.left_out == before.left_out == ()
     assert np.array_equal(after.values, before.values)
     (folder / "another report").write_bytes(to_bytes(_other(3, BasicTextSRStorage, "SIEMENS")))
     (folder / "letter").write_text("dear colleague")
     assert {entry.code for entry in find_study(folder).cine().left_out} == {Code.NOT_AN_IMAGE, Code.NOT_DICOM}
-    assert MANUFACTURER == WRITTEN
 
 
 def test_dicom_under_a_sidecars_name_is_read(tmp_path: Path) -> None:

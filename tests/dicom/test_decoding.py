@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,34 @@ def test_a_decoder_that_ends_its_process_leaves_ours_alone(tmp_path: Path, monke
         list(read_pixels(read_study([_save_jpeg(tmp_path / "image", _jpeg())]).frames))
     assert refused.value.code == Code.UNREADABLE_PIXELS
     assert len(started) == 1
+
+
+def test_a_decoder_that_was_killed_refuses_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux kills what takes too much memory, which may be another's; to read the study again may do better."""
+    _start(monkeypatch, "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ChildProcessError):
+        list(read_pixels(read_study([_save_jpeg(tmp_path / "image", _jpeg())]).frames))
+
+
+@pytest.mark.parametrize("lacking", ["process", "thread"])
+def test_a_machine_that_starts_no_decoder_refuses_no_study(
+    lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may have so many processes and threads, and no more."""
+
+    def no_process() -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    _start(monkeypatch, "")
+    if lacking == "process":
+        monkeypatch.setattr(decoding, "_start", no_process)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(BlockingIOError, match="temporarily unavailable"):
+        list(read_pixels(read_study([_save_jpeg(tmp_path / "image", _jpeg())]).frames))
 
 
 def test_a_decoder_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

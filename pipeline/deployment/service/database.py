@@ -13,6 +13,9 @@ NAME = "service.sqlite3"
 VERSION = 1
 BUSY_S = 30.0
 CLOSING_MS = 200
+# Columns of `studies` that came later. They are added to an older file under the same version, and have defaults: the
+# release that wrote it can still be gone back to.
+ADDED = {"next_attempt": "REAL NOT NULL DEFAULT 0"}
 SCHEMA = """
 CREATE TABLE studies (
     study_key TEXT PRIMARY KEY,
@@ -23,7 +26,8 @@ CREATE TABLE studies (
     grown INTEGER NOT NULL DEFAULT 0,-- whether an instance came while it was read
     first_received REAL NOT NULL,    -- [s] since 1970
     last_received REAL NOT NULL,
-    finished REAL
+    finished REAL,
+    next_attempt REAL NOT NULL DEFAULT 0 -- not read before; only where it waits
 ) STRICT;
 CREATE INDEX studies_by_state ON studies (state);
 CREATE TABLE deliveries (
@@ -112,6 +116,10 @@ class Database:
                 f"the database must be of version {VERSION}, {path} is of version {version}; start the release that "
                 "wrote it, or give another folder"
             )
+        with self.transaction():
+            known = {row["name"] for row in connection.execute("PRAGMA table_info(studies)")}
+            for name in ADDED.keys() - known:
+                connection.execute(f"ALTER TABLE studies ADD COLUMN {name} {ADDED[name]}")
 
 
 def open_database(state: Path) -> tuple[Database, bool]:

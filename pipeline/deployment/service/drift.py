@@ -33,12 +33,14 @@ class Stability:
         measure: ``predicted_class``, ``max_probability`` or ``vendor``.
         n: readings in the window; a study that was read again counts again.
         index: ``None`` where there are too few, or the package has no reference.
+        reference: whose audited studies they are compared with: the vendor's own, or ``all``; empty without an index.
     """
 
     vendor: str
     measure: str
     n: int
     index: float | None
+    reference: str = ""
 
 
 def tallies_of(summary: Summary) -> list[Tally]:
@@ -85,13 +87,14 @@ def stabilities(
 ) -> list[Stability]:
     """Compare a window's readings with the package's reference, vendor by vendor and all together.
 
-    The reference is of all audited studies: a vendor whose patients differed from the others' even then has an index
-    to begin with.
+    A vendor is compared with its own audited studies, if they are as many as its readings must be. With fewer, chance
+    alone would raise the index; it is compared with all audited studies then, and has an index to begin with if its
+    patients differed from the others' even in the audit.
 
     Args:
         database: with tallies.
         package: digest of the package; what another has read is left out.
-        reference: of the package: ``n_cases``, ``classes``, ``features``, ``groups``.
+        reference: of the package: ``n_cases``, ``classes``, ``features``, ``groups``, ``vendors``.
         settings: window, and how many studies it takes.
         now: seconds since 1970.
 
@@ -113,32 +116,32 @@ def stabilities(
         if row["measure"] == CLASS:
             found = counts.setdefault((EVERYBODY, VENDOR), {})
             found[row["vendor"]] = found.get(row["vendor"], 0) + row["n"]
-    expected = _expected(reference)
-    cases = int(reference["n_cases"]) if reference else 0
     return [
-        _compare(vendor, measure, found, expected.get(measure, {}), cases, settings.min_studies)
+        _compare(vendor, measure, found, reference or {}, settings.min_studies)
         for (vendor, measure), found in sorted(counts.items())
     ]
 
 
 def _compare(
-    vendor: str, measure: str, counts: Mapping[str, int], shares: Mapping[str, float], cases: int, least: int
+    vendor: str, measure: str, counts: Mapping[str, int], reference: Mapping[str, Any], least: int
 ) -> Stability:
-    n = sum(counts.values())
+    n, own = sum(counts.values()), reference.get("vendors", {}).get(vendor, {})
+    whose, audited = (vendor, own) if own.get("n_cases", 0) >= least else (EVERYBODY, reference)
+    shares = _expected(audited).get(measure, {})
     if not shares or n < least:
         return Stability(vendor, measure, n, None)
     bins = sorted(b for b in {*shares, *counts} if counts.get(b) or shares.get(b))  # tenths below 1 / classes are none
-    index = population_stability([counts.get(b, 0) for b in bins], [shares.get(b, 0.0) for b in bins], cases)
-    return Stability(vendor, measure, n, index)
+    index = population_stability(
+        [counts.get(b, 0) for b in bins], [shares.get(b, 0.0) for b in bins], int(audited["n_cases"])
+    )
+    return Stability(vendor, measure, n, index, whose)
 
 
-def _expected(reference: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
+def _expected(audited: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Shares by measure and bin, as far as the package has them."""
-    if not reference:
-        return {}
-    tenths = reference.get("features", {}).get(CONFIDENCE, [])
+    tenths = audited.get("features", {}).get(CONFIDENCE, [])
     return {
-        CLASS: dict(reference.get("classes", {})),
+        CLASS: dict(audited.get("classes", {})),
         CONFIDENCE: {str(number): share for number, share in enumerate(tenths)},
-        VENDOR: dict(reference.get("groups", {}).get("vendor", {})),
+        VENDOR: dict(audited.get("groups", {}).get("vendor", {})),
     }

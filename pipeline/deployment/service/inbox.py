@@ -1,7 +1,8 @@
 """The inbox: an instance is on the disk, by its final name, before its sender hears that it was taken.
 
 ``<inbox>/<study key>/<instance key>.dcm``. Names are digests, so that no text of a header becomes a path. What is
-being written lies in ``.incoming``, on the same disk, and is removed at the next start.
+being written lies in ``.incoming``, on the same disk, and is removed at the next start. A study that is too large has
+a mark among its instances: they are a part of it, and are never read, whatever becomes of the database.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pipeline.deployment.service.identity import Identity
 from pipeline.deployment.service.log import KEY
 
 INCOMING = ".incoming"
+TOO_LARGE_MARK = "too-large"  # a folder: nobody counts it as a file that was received
 
 
 class Kept(Enum):
@@ -82,16 +84,28 @@ class Inbox:
         added = part.stat().st_size - (replaced or 0)
         known = self.size(identity.study_key)
         before(known + added)
-        with self._lock:  # who finds the folder there must find its name on the disk, too
-            if not folder.exists():
-                folder.mkdir()
-                sync_folder(self.root)
+        self._make(folder)
         sync_file(part)
         part.replace(final)
         sync_folder(folder)
         with self._lock:
             self._bytes[identity.study_key] = self._bytes.get(identity.study_key, known) + added
         return Kept.NEW if replaced is None else Kept.REPLACED
+
+    def mark_too_large(self, study_key: str) -> None:
+        """Note beside a study's instances that others of it were refused; on return that survives a failure, too.
+
+        Raises:
+            OSError: if the disk does not take it.
+        """
+        folder = self.root / study_key
+        self._make(folder)
+        (folder / TOO_LARGE_MARK).mkdir(exist_ok=True)
+        sync_folder(folder)
+
+    def too_large(self) -> list[str]:
+        """Keys of the studies with that mark."""
+        return [key for key in self._keys() if (self.root / key / TOO_LARGE_MARK).exists()]
 
     def size(self, study_key: str) -> int:
         """Bytes of a study."""
@@ -103,13 +117,19 @@ class Inbox:
 
     def studies(self) -> list[str]:
         """Keys of the studies that have an instance."""
-        return sorted(
-            folder.name for folder in self.root.iterdir() if KEY.fullmatch(folder.name) and any(folder.glob("*.dcm"))
-        )
+        return [key for key in self._keys() if self.files(key)]
 
     def files(self, study_key: str) -> list[Path]:
-        """Instances of a study."""
-        return sorted((self.root / study_key).glob("*.dcm"))
+        """Instances of a study.
+
+        Raises:
+            OSError: if its folder cannot be listed: it is not empty for that, as ``glob`` may take it to be.
+        """
+        folder = self.root / study_key
+        try:
+            return sorted(path for path in folder.iterdir() if path.suffix == ".dcm")
+        except FileNotFoundError:
+            return []
 
     def snapshot(self, study_key: str, folder: Path) -> int:
         """Give a study's instances a second name, so that a reader sees the same files from beginning to end.
@@ -139,6 +159,16 @@ class Inbox:
         """Remove what was being written when the service ended; nobody was told that it had been taken."""
         for path in self._incoming.iterdir():
             path.unlink(missing_ok=True)
+
+    def _keys(self) -> list[str]:
+        return sorted(folder.name for folder in self.root.iterdir() if KEY.fullmatch(folder.name))
+
+    def _make(self, folder: Path) -> None:
+        """Make a study's folder; who finds it there finds its name on the disk, too."""
+        with self._lock:
+            if not folder.exists():
+                folder.mkdir()
+                sync_folder(self.root)
 
 
 def sync_file(path: Path) -> None:

@@ -71,8 +71,10 @@ class Layout:
 
     def revisions(self, study_key: str) -> list[int]:
         """Readings whose results are there."""
-        folder = self.results / study_key
-        return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal()) if folder.is_dir() else []
+        try:
+            return sorted(int(path.name) for path in (self.results / study_key).iterdir() if path.name.isdecimal())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def read(self) -> dict[str, int]:
         """Last revision of each study that has results, by its key."""

@@ -127,10 +127,15 @@ class Gauges(Collector):
     def _drift_now(self) -> list[GaugeMetricFamily]:
         found, labels = self._drift(), ["vendor", "measure"]
         counts = [((s.vendor, s.measure), s.n) for s in found]
-        indices = [((s.vendor, s.measure), s.index) for s in found if s.index is not None]
+        indices = [((s.vendor, s.measure, s.reference), s.index) for s in found if s.index is not None]
         return [
             _family("evenbeat_drift_studies", "Readings in the window of comparison", labels, counts),
-            _family("evenbeat_drift_psi", "Population stability index against the audit", labels, indices),
+            _family(
+                "evenbeat_drift_psi",
+                "Population stability index against the audited studies of the vendor that the reference names, or all",
+                [*labels, "reference"],
+                indices,
+            ),
         ]
 
 

@@ -97,7 +97,7 @@ class Service:
         self._inbox.sweep()
         read = self._layout.read()
         found = {key: read.get(key, 0) + 1 for key in self._inbox.studies()}
-        done = self._store.recover(found, read, self._settings.reading.attempts)
+        done = self._store.recover(found, read, self._settings.reading.attempts, self._inbox.too_large())
         for event, count in sorted(done.items()):
             self._log(f"recovered_{event}", count=count)
         if retry_parked:

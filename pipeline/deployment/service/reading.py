@@ -5,7 +5,6 @@ It takes and gives JSON lines over pipes, and says nothing else: what libraries 
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
 import os
@@ -18,12 +17,8 @@ from typing import IO, Protocol
 
 from pipeline.deployment.outcome import Outcome
 from pipeline.deployment.place import place_of
+from pipeline.dicom.system_errors import OF_THE_MACHINE
 from transforms.scanner import UNKNOWN, VENDORS
-
-# No study's fault. Errors without a number are PIL's, over a picture's bytes; one of memory, a study too large for us.
-OF_THE_MACHINE = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-)
 
 
 class Reader(Protocol):
@@ -114,6 +109,7 @@ def _error(error: Exception) -> dict[str, object]:
 
 
 def _machine_errno(error: BaseException | None) -> int:
+    """Number of an error that is the machine's; 0 for any other. MemoryError has none: the study may be too large."""
     number = error.errno if isinstance(error, OSError) else None
     return number if number in OF_THE_MACHINE else 0
 

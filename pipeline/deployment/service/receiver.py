@@ -195,6 +195,7 @@ class Receiver:
     def _announce(self, study_key: str, size: int) -> None:
         """An instance comes that makes a study so large; one that is too large is not read in part: it is parked."""
         if size > self._limits.study_mb * MEGABYTE:
+            self._inbox.mark_too_large(study_key)
             self._store.park(study_key, TOO_LARGE)
             self._log("parked", study_key=study_key, code=TOO_LARGE)
             raise UnacceptableError(TOO_LARGE)

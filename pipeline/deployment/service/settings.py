@@ -102,7 +102,7 @@ class Reading:
 
     Attributes:
         quiet_s: a study is complete when nothing has come for so long [s].
-        attempts: a study that ends the reader so often is parked.
+        attempts: a study that ends the reader so often, with pauses that grow, is parked.
         timeout_s: longest time for one study [s].
     """
 
@@ -188,7 +188,7 @@ class Drift:
 
     Attributes:
         window_days: studies of so many days are compared.
-        min_studies: a vendor with fewer has no index.
+        min_studies: a vendor with fewer has no index; one with fewer audited studies is compared with all vendors'.
     """
 
     window_days: int = number(30, 1, 3650)

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TypeVar
@@ -21,6 +21,7 @@ from pipeline.deployment.service.study_rows import (
     Claim,
     Ended,
     State,
+    claim,
     close,
     deliver,
     drop_rows,
@@ -30,6 +31,7 @@ from pipeline.deployment.service.study_rows import (
     receive_again,
     resume,
     retry,
+    wait,
 )
 
 Tally = tuple[str, str, str]  # vendor, measure, bin
@@ -99,25 +101,9 @@ class Store:
                     del self._last[row["study_key"]]
 
     def claim(self) -> Claim | None:
-        """Take the study that waits longest; those that ended the reader before come after the others.
-
-        There is one worker: what is ``processing`` when it asks was left so by an error of the machine. It waits as
-        well, and its attempt is counted already.
-        """
+        """Take the study that waits longest (:func:`pipeline.deployment.service.study_rows.claim`)."""
         with self.database.transaction() as connection:
-            row = connection.execute(
-                "SELECT * FROM studies WHERE state IN ('waiting', 'processing') "
-                "ORDER BY attempts, last_received LIMIT 1"
-            ).fetchone()
-            if row is None:
-                return None
-            attempts = row["attempts"] + (row["state"] == State.WAITING)
-            connection.execute(
-                "UPDATE studies SET state = 'processing', attempts = ?, grown = 0 WHERE study_key = ?",
-                (attempts, row["study_key"]),
-            )
-        waited = max(self.clock() - row["last_received"], 0.0)
-        return Claim(row["study_key"], row["revision"], attempts, waited)
+            return claim(connection, self.clock())
 
     def is_current(self, claim: Claim) -> bool:
         """Whether a claimed study is still there and has not grown."""
@@ -170,12 +156,15 @@ class Store:
             )
         return True
 
-    def put_back(self, claim: Claim, *, counts: bool, reason: str = "", limit: int = 0) -> State | None:
+    def put_back(
+        self, claim: Claim, *, counts: bool, wait_s: float = 0, reason: str = "", limit: int = 0
+    ) -> State | None:
         """End a reading without a result.
 
         Args:
             claim: the reading.
-            counts: whether the attempt counts; not if the service only stops.
+            counts: whether the attempt counts; not if the service only stops, or the machine failed.
+            wait_s: until the next one [s]; others are read meanwhile.
             reason: why; of the study, once it is parked.
             limit: of attempts, where they count.
 
@@ -188,18 +177,14 @@ class Store:
             elif counts and claim.attempts >= limit:
                 park(connection, claim.study_key, reason, self.clock())
             else:
-                connection.execute(
-                    "UPDATE studies SET state = 'waiting', attempts = ? WHERE study_key = ?",
-                    (claim.attempts if counts else claim.attempts - 1, claim.study_key),
-                )
+                until = self.clock() + wait_s if wait_s else 0.0  # no pause, and no clock that is set makes one
+                wait(connection, claim.study_key, claim.attempts - (not counts), until)
         row = self._row(claim.study_key)
         return None if row is None else State(row["state"])
 
     def park(self, study_key: str, reason: str) -> None:
         """Read a study no more, until another instance of it comes; never, if it is too large."""
         with self._lock, self.database.transaction() as connection:
-            if self._row(study_key) is None:
-                insert(connection, study_key, 1, self.clock())
             park(connection, study_key, reason, self.clock())
 
     def drop(self, study_key: str) -> int:
@@ -225,17 +210,20 @@ class Store:
             else:
                 receive_again(connection, claim.study_key)
 
-    def recover(self, found: Mapping[str, int], read: Mapping[str, int], limit: int) -> Counter[str]:
+    def recover(
+        self, found: Mapping[str, int], read: Mapping[str, int], limit: int, too_large: Collection[str] = ()
+    ) -> Counter[str]:
         """Make the rows fit what is on the disk, after a start.
 
         Args:
             found: revision that is due, by key of each study in the inbox; used where there is no row.
             read: last revision, by key of each study that has results; such a study is done, and its time will be over.
             limit: of attempts.
+            too_large: keys of studies that are marked so.
 
         Returns:
             How many studies were ``found`` without a row, or their ``results`` alone; were ``resumed``, or ``parked``
-            since they ended the service.
+            since they ended the service; were marked ``too_large``, and nobody knew.
         """
         now = self.clock()
         with self._lock, self.database.transaction() as connection:
@@ -248,6 +236,10 @@ class Store:
                 insert(connection, key, read[key], now)
                 close(connection, key, now)
                 done["results"] += 1
+            for key in sorted(too_large):
+                if not self.is_too_large(key):
+                    park(connection, key, TOO_LARGE, now)
+                    done["too_large"] += 1
         return done
 
     def retry_parked(self) -> int:

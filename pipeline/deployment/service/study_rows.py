@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 TOO_LARGE = "STUDY_TOO_LARGE"
+FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 3600.0  # between attempts: what ended one, want of memory say, may last a while
 
 
 class State(StrEnum):
@@ -73,6 +75,44 @@ def insert(connection: sqlite3.Connection, study_key: str, revision: int, now: f
     )
 
 
+def wait_s(attempts: int) -> float:
+    """Wait after an attempt that counts [s]: doubled with each, up to the longest.
+
+    Args:
+        attempts: that one counted.
+    """
+    return min(FIRST_WAIT_S * 2.0 ** min(attempts - 1, 60), LONGEST_WAIT_S)
+
+
+def claim(connection: sqlite3.Connection, now: float) -> Claim | None:
+    """Take the study that waits longest; those that ended the reader before come after the others, and have a pause.
+
+    There is one worker: what is ``processing`` when it asks was left so by an error of the machine. It waits as well,
+    and its attempt is counted already.
+    """
+    row = connection.execute(
+        "SELECT * FROM studies WHERE state IN ('waiting', 'processing') AND next_attempt NOT BETWEEN ? AND ? "
+        "ORDER BY attempts, last_received LIMIT 1",
+        (math.nextafter(now, math.inf), now + LONGEST_WAIT_S),  # what lies beyond was set by a clock that was ahead
+    ).fetchone()
+    if row is None:
+        return None
+    attempts = row["attempts"] + (row["state"] == State.WAITING)
+    connection.execute(
+        "UPDATE studies SET state = 'processing', attempts = ?, grown = 0, next_attempt = 0 WHERE study_key = ?",
+        (attempts, row["study_key"]),
+    )
+    return Claim(row["study_key"], row["revision"], attempts, max(now - row["last_received"], 0.0))
+
+
+def wait(connection: sqlite3.Connection, study_key: str, attempts: int, next_attempt: float) -> None:
+    """A study that was being read is to be read again."""
+    connection.execute(
+        "UPDATE studies SET state = 'waiting', attempts = ?, next_attempt = ? WHERE study_key = ?",
+        (attempts, next_attempt, study_key),
+    )
+
+
 def receive(connection: sqlite3.Connection, study_key: str, now: float) -> None:
     """An instance comes."""
     row = connection.execute("SELECT * FROM studies WHERE study_key = ?", (study_key,)).fetchone()
@@ -84,7 +124,7 @@ def receive(connection: sqlite3.Connection, study_key: str, now: float) -> None:
         ended = row["state"] in {State.DONE, State.REFUSED}
         connection.execute(
             "UPDATE studies SET state = 'receiving', revision = ?, attempts = 0, reason = '', finished = NULL, "
-            "last_received = ? WHERE study_key = ?",
+            "next_attempt = 0, last_received = ? WHERE study_key = ?",
             (row["revision"] + ended, now, study_key),
         )
 
@@ -98,7 +138,9 @@ def receive_again(connection: sqlite3.Connection, study_key: str) -> None:
 
 
 def park(connection: sqlite3.Connection, study_key: str, reason: str, now: float) -> None:
-    """A study is read no more."""
+    """A study is read no more, if it ever was known."""
+    if connection.execute("SELECT 1 FROM studies WHERE study_key = ?", (study_key,)).fetchone() is None:
+        insert(connection, study_key, 1, now)
     connection.execute(
         "UPDATE studies SET state = 'parked', reason = ?, finished = ? WHERE study_key = ?", (reason, now, study_key)
     )
@@ -126,17 +168,22 @@ def close(connection: sqlite3.Connection, study_key: str, now: float) -> None:
 
 
 def resume(connection: sqlite3.Connection, limit: int, now: float) -> Counter[str]:
-    """Put back what was being read when the service ended; how many were ``resumed``, and how many ``parked``."""
+    """Put back what was being read when the service ended; how many were ``resumed``, and how many ``parked``.
+
+    The first time it goes on at once: most often the service was ended from outside. From the second on it has a pause.
+    """
     done = Counter[str]()
     for row in connection.execute("SELECT * FROM studies WHERE state = 'processing'").fetchall():
-        if row["grown"]:
-            receive_again(connection, row["study_key"])
-        elif row["attempts"] >= limit:
-            park(connection, row["study_key"], "SERVICE_CRASHED", now)
+        key, attempts = row["study_key"], row["attempts"]
+        if not row["grown"] and attempts >= limit:
+            park(connection, key, "SERVICE_CRASHED", now)
             done["parked"] += 1
             continue
+        if row["grown"]:
+            receive_again(connection, key)
+        else:
+            wait(connection, key, attempts, now + wait_s(attempts) if attempts > 1 else 0)
         done["resumed"] += 1
-    connection.execute("UPDATE studies SET state = 'waiting' WHERE state = 'processing'")
     return done
 
 

@@ -20,7 +20,7 @@ from pipeline.deployment.service.metrics import Metrics
 from pipeline.deployment.service.reading import ReadingError, Summary
 from pipeline.deployment.service.settings import Reading
 from pipeline.deployment.service.store import Store
-from pipeline.deployment.service.study_rows import Claim, State
+from pipeline.deployment.service.study_rows import FIRST_WAIT_S, Claim, State, wait_s
 
 POLL_S = 0.25
 TROUBLE_S = 5.0
@@ -114,8 +114,9 @@ class Worker:
                 self._read(claim, work)
         except ReadingError as error:
             self._put_back(claim, error)
-        except (OSError, sqlite3.Error):  # the machine's trouble, and no fault of the study
-            self._store.put_back(claim, counts=False)
+        except (OSError, sqlite3.Error) as error:  # the machine's trouble, and no fault of the study
+            self._store.put_back(claim, counts=False, wait_s=FIRST_WAIT_S)
+            self._log.failure("put_back", error, study_key=claim.study_key)
             raise
         except Exception as error:
             self._put_back(claim, ReadingError("READER_ERROR", type(error).__name__, place_of(error)))
@@ -184,7 +185,13 @@ class Worker:
         """A reading without a result: another attempt, or the end; ``None`` for a study that has grown meanwhile."""
         counts = error is not None and error.code != "STOPPING"
         code = "" if error is None else error.code
-        state = self._store.put_back(claim, counts=counts, reason=code, limit=self._settings.attempts)
+        state = self._store.put_back(
+            claim,
+            counts=counts,
+            wait_s=wait_s(claim.attempts) if counts else 0,
+            reason=code,
+            limit=self._settings.attempts,
+        )
         if error is None:
             self._log("grown", study_key=claim.study_key, revision=claim.revision)
             return
@@ -199,7 +206,7 @@ class Worker:
 def outputs_of(folder: Path) -> dict[str, str]:
     """Digests of the DICOM objects among results, by the keys by which they are known if they come back."""
     found = {}
-    for path in sorted(folder.glob("*.dcm")):
+    for path in sorted(path for path in folder.iterdir() if path.suffix == ".dcm"):
         try:
             key = read_identity(path).sop_key
         except UnacceptableError:

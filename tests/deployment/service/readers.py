@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from pydicom import dcmread
@@ -17,6 +18,8 @@ from pipeline.deployment.job import JobFailedError
 from pipeline.deployment.outcome import Outcome
 from pipeline.deployment.result_json import Failure
 from pipeline.deployment.service.reading import Reader
+from pipeline.dicom.frame_header import read_file
+from tests.dicom.failing_disk import failing_disk
 
 
 class _Leaking:
@@ -52,6 +55,20 @@ class _Ill:
         return count(study_folder, out)
 
 
+class _OnFailingDisk:
+    """The first study meets a disk that fails in the middle of its second file; then the disk is well again."""
+
+    def __init__(self) -> None:
+        self._disk: AbstractContextManager[None] = failing_disk(errno.EIO, files=1, after=200)
+
+    def read(self, study_folder: Path, out: Path) -> Outcome:
+        disk, self._disk = self._disk, nullcontext()
+        with disk:
+            for path in sorted(study_folder.iterdir()):
+                read_file(path)
+        return count(study_folder, out)
+
+
 class _Forking:
     """With two instances, hangs together with a process that holds its pipes."""
 
@@ -65,6 +82,11 @@ class _Forking:
 def forking() -> Reader:
     """Make one that starts a process of its own."""
     return _Forking()
+
+
+def on_failing_disk() -> Reader:
+    """Make one whose disk fails once."""
+    return _OnFailingDisk()
 
 
 def hanging() -> Reader:

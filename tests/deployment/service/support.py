@@ -15,14 +15,20 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from benchmarks.tiny_studies import FACTORY, IDENTITY
-from pipeline.deployment.service.database import open_database
+from benchmarks.tiny_studies import FACTORY, IDENTITY, study_uid
+from pipeline.deployment.service.database import Database, open_database
+from pipeline.deployment.service.identity import study_key_of
+from pipeline.deployment.service.inbox import Inbox
 from pipeline.deployment.service.layout import Layout
 from pipeline.deployment.service.log import Log
+from pipeline.deployment.service.metrics import Metrics
 from pipeline.deployment.service.node import ServedStudent, Service
-from pipeline.deployment.service.settings import Delivery, Destination, Dicom, Http, Limits, Reading, Settings
+from pipeline.deployment.service.receiver import Receiver
+from pipeline.deployment.service.settings import Delivery, Destination, Dicom, Http, Limits, Reading, Settings, Tls
+from pipeline.deployment.service.store import Store
 
 QUICK = Reading(quiet_s=0.3, timeout_s=20)
+PLENTY = 1 << 50
 
 
 def settings(state: Path, **changes: Any) -> Settings:
@@ -54,6 +60,43 @@ def running(found: Settings, **arguments: str) -> Iterator[tuple[Service, io.Str
             yield service, said
         finally:
             service.stop()
+
+
+class Node:
+    """A receiver with its inbox and store, and nothing that reads."""
+
+    def __init__(self, tmp_path: Path, limits: Limits, dicom: Dicom, tls: Tls, free: int) -> None:
+        self.inbox, self.store = Inbox(tmp_path / "inbox"), Store(Database(tmp_path / "db"))
+        self.metrics, self.said = Metrics(), io.StringIO()
+        self.receiver = Receiver(
+            self.inbox, self.store, lambda: free,
+            settings=dicom, limits=limits, tls=tls, metrics=self.metrics, log=Log(self.said),
+        )  # fmt: skip
+        self.receiver.thread.start()
+        self.port = self.receiver.port
+
+    def count(self, result: str) -> float:
+        """Instances of which that became."""
+        return self.metrics.registry.get_sample_value("evenbeat_instances_total", {"result": result}) or 0.0
+
+
+@contextmanager
+def node(
+    tmp_path: Path, *, limits: Limits | None = None, tls: Tls | None = None, free: int = PLENTY, **dicom: Any
+) -> Iterator[Node]:
+    """A receiver that listens on any free port."""
+    settings = Dicom(**({"port": 0, "calling_ae_titles": ("SENDER",), "timeout_s": 5} | dicom))
+    found = Node(tmp_path, limits or Limits(free_disk_mb=0), settings, tls or Tls(), free)
+    try:
+        yield found
+    finally:
+        found.receiver.stop(1)
+        found.store.database.close()
+
+
+def study_key(number: int) -> str:
+    """Key of a tiny study."""
+    return study_key_of(study_uid(number))
 
 
 def send(port: int, datasets: Sequence[Dataset], *, title: str = "SENDER", called: str = "EVENBEAT") -> list[int]:

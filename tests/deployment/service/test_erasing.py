@@ -17,7 +17,7 @@ from pipeline.deployment.service.inbox import Inbox
 from pipeline.deployment.service.layout import InUseError, Layout
 from pipeline.deployment.service.log import Log
 from pipeline.deployment.service.retention import erase, expire, key_of
-from pipeline.deployment.service.settings import Delivery, Retention
+from pipeline.deployment.service.settings import Delivery, Limits, Retention
 from pipeline.deployment.service.store import Store
 from pipeline.deployment.service.study_rows import TOO_LARGE, State
 from tests.deployment.service.support import results, running, send, settings, wait_for
@@ -39,6 +39,15 @@ def test_erase_removes_everything_of_a_study_while_the_service_runs(
         assert list(results(tmp_path)) == [f"{study_key_of(study_uid(2))}/1"]
         assert send(service.ports[0], tiny_study(1, 1)) == [0], "it may come again, as a new study"
         wait_for(lambda: results(tmp_path).get(f"{KEY}/1", {}).get("instances") == 1)
+
+
+def test_a_study_that_was_too_large_may_come_again_once_it_is_erased(tmp_path: Path) -> None:
+    """Its mark goes with it, and counts as no file."""
+    with running(settings(tmp_path, limits=Limits(study_mb=0.01, free_disk_mb=0))) as (service, _):
+        assert send(service.ports[0], tiny_study(1, 1) + tiny_study(1, 1, first=1, pixels=15_000)) == [0, 0xC004]
+        assert erase(tmp_path, KEY).inbox_files == 1
+        assert send(service.ports[0], tiny_study(1, 1)) == [0]
+        wait_for(lambda: results(tmp_path))
 
 
 def test_erase_waits_for_a_study_that_is_being_read(tmp_path: Path) -> None:
@@ -94,10 +103,12 @@ def test_what_is_parked_for_an_error_stays_to_be_tried_again_and_what_is_too_lar
         with inbox.part(b"x") as part:
             inbox.place(part, Identity(key, "1" * 32))
         store.park(key, reason)
+    inbox.mark_too_large("b" * 16)
     now += 9 * 3600
     assert expire(store, inbox, layout, Retention(1, 2), Log(io.StringIO()), lambda: True) == 0, "it stops"
     assert expire(store, inbox, layout, Retention(1, 2), Log(io.StringIO())) == 1
     assert inbox.studies() == ["a" * 16]
+    assert inbox.too_large() == []
     assert not list(layout.work.iterdir())
     assert store.retry_parked() == 1
 

@@ -123,12 +123,32 @@ def test_vendors_are_compared_with_the_audit_each_and_all_together(tmp_path: Pat
     found = {(s.vendor, s.measure): s for s in stabilities(database, "p", reference, Drift(), now)}
     assert found["GE", "predicted_class"].index == pytest.approx(0, abs=1e-9)
     assert found["Canon", "predicted_class"].index > 0.25  # type: ignore[operator]
+    assert found["Canon", "predicted_class"].reference == "all"
     assert found["UIH", "predicted_class"] == Stability("UIH", "predicted_class", 3, None)
     assert found["all", "predicted_class"].n == 123
     assert 0.1 < found["GE", "max_probability"].index < 1.5  # type: ignore[operator]
     assert found["all", "vendor"].n == 123
     assert found["all", "vendor"].index == pytest.approx(0.08, abs=0.08)
     assert all(s.index is None for s in stabilities(database, "p", None, Drift(), now)), "a package without a reference"
+
+
+@pytest.mark.parametrize(("audited", "whose"), [(50, "Canon"), (49, "all")])
+def test_a_vendor_with_enough_audited_studies_is_compared_with_its_own(
+    audited: int, whose: str, tmp_path: Path
+) -> None:
+    """Canon's patients were of other classes even in the audit, and are so still."""
+    database = Database(tmp_path / "db")
+    with database.transaction() as connection:
+        rows = [("2026-05-20", "p", "Canon", "predicted_class", name, n) for name, n in (("A", 54), ("B", 6))]
+        connection.executemany("INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)", rows)
+    own = {"n_cases": audited, "classes": {"A": 0.9, "B": 0.1}, "features": {"max_probability": [0.1] * 10}}
+    reference = {"n_cases": 500, "classes": {"A": 0.5, "B": 0.5}, "vendors": {"Canon": own}}
+    stable = stabilities(database, "p", reference, Drift(), 1_779_400_000.0)
+    found = {s.vendor: s for s in stable if s.measure == "predicted_class"}
+    assert found["Canon"].reference == whose
+    assert (found["Canon"].index < 0.01) is (whose == "Canon")  # type: ignore[operator]
+    assert found["all"].reference == "all"
+    assert found["all"].index > 0.5  # type: ignore[operator]
 
 
 def test_bins_that_cannot_be_filled_raise_no_alarm(tmp_path: Path) -> None:
@@ -161,7 +181,10 @@ def metrics() -> Metrics:
             studies=lambda: {"waiting": 3},
             deliveries=lambda: {("pacs", "waiting"): 2},
             figures={"evenbeat_disk_free_bytes": ("Space", lambda: 7.0)},
-            drift=lambda: [Stability("GE", "predicted_class", 60, 0.3), Stability("UIH", "predicted_class", 3, None)],
+            drift=lambda: [
+                Stability("GE", "predicted_class", 60, 0.3, "all"),
+                Stability("UIH", "predicted_class", 3, None),
+            ],
             package=("name", "1", "d" * 64),
         )
     )
@@ -178,7 +201,8 @@ def test_metrics_are_what_prometheus_reads() -> None:
         ("READER_CRASHED", "parked", "", ""): 1,
     }
     assert families["evenbeat_studies_now"].samples[0].value == 3
-    assert [s.labels["vendor"] for s in families["evenbeat_drift_psi"].samples] == ["GE"]
+    compared = {"vendor": "GE", "measure": "predicted_class", "reference": "all"}
+    assert [s.labels for s in families["evenbeat_drift_psi"].samples] == [compared]
     within = {s.labels["le"]: s.value for s in families["evenbeat_reading_seconds"].samples if "le" in s.labels}
     assert within["3.0"] == 1
 

@@ -60,6 +60,7 @@ def test_no_log_page_file_name_or_database_tells_of_a_patient(tmp_path: Path) ->
     """Names in every element, a reader that prints and raises them, a stranger's title, a path that is a name."""
     http = free_port()
     options = ["--reader", "tests.deployment.service.readers:leaking", "--http-port", str(http), "--quiet", "0.3"]
+    options += ["--attempts", "1"]
     words: list[str] = ["CANARYSTRANGER"]
     with process(tmp_path, *options) as (service, port):
         for number in (1, 2):

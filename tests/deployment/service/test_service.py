@@ -97,11 +97,14 @@ def test_a_study_without_an_image_is_refused_and_nothing_is_sent(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_study_that_crashes_the_reader_is_parked_and_others_are_read(tmp_path: Path) -> None:
+def test_a_study_that_crashes_the_reader_is_parked_and_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.deployment.service.study_rows.FIRST_WAIT_S", 0.2)
     with running(settings(tmp_path), fails=KEY) as (service, said):
         send(service.ports[0], tiny_study(1, 2))
         send(service.ports[0], tiny_study(2, 2))
-        wait_for(lambda: service._store.counts()["parked"] and service._store.counts()["done"])
+        wait_for(lambda: service._store.counts()["parked"] and service._store.counts()["done"], 60)
     (parked,) = [event for event in events(said) if event["event"] == "parked"]
     assert (parked["study_key"], parked["code"], parked["count"]) == (KEY, "READER_CRASHED", 3)
     assert len(service._inbox.files(KEY)) == 2, "it is kept"

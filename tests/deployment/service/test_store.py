@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from pipeline.deployment.service.database import NAME, Database, open_database
-from pipeline.deployment.service.deliveries import Deliveries
-from pipeline.deployment.service.settings import Delivery
+from pipeline.deployment.service.database import NAME, Database
 from pipeline.deployment.service.store import Store
-from pipeline.deployment.service.study_rows import TOO_LARGE, Claim, State
-
-KEY, OTHER = "a" * 16, "b" * 16
-QUIET = 10.0
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Store:
-    return Store(Database(tmp_path / NAME), clock, monotonic=clock)
-
-
-def claim(store: Store, clock: Clock) -> Claim:
-    """The study that is due after a quiet time."""
-    store.ripen(QUIET)
-    clock.now += QUIET
-    store.ripen(QUIET)
-    found = store.claim()
-    assert found is not None
-    return found
-
-
-def state(store: Store, key: str = KEY) -> str:
-    row = store.database.rows("SELECT state FROM studies WHERE study_key = ?", key)
-    return row[0]["state"] if row else ""
-
-
-def test_a_commit_reaches_the_disk_and_readers_do_not_wait(store: Store) -> None:
-    assert store.database.rows("PRAGMA synchronous")[0][0] == 2, "FULL"
-    assert store.database.rows("PRAGMA journal_mode")[0][0] == "wal"
+from pipeline.deployment.service.study_rows import TOO_LARGE, Claim, State, wait_s
+from tests.deployment.service.states import KEY, OTHER, QUIET, Clock, claim, deliveries, read_again, state
 
 
 def test_a_study_waits_until_nothing_has_come_for_the_quiet_time(store: Store, clock: Clock) -> None:
@@ -111,7 +65,9 @@ def test_a_study_that_ends_the_reader_three_times_is_parked_with_its_reason(stor
     for attempt in (1, 2, 3):
         assert found is not None
         assert found.attempts == attempt
-        parked = store.put_back(found, counts=True, reason="READER_CRASHED", limit=3)
+        parked = store.put_back(found, counts=True, wait_s=60, reason="READER_CRASHED", limit=3)
+        assert store.claim() is None, "it has a pause"
+        clock.now += 60
         found = store.claim()
     assert parked == State.PARKED
     assert found is None
@@ -127,6 +83,40 @@ def test_a_study_that_failed_does_not_keep_others_waiting(store: Store, clock: C
     store.received(OTHER)
     store.put_back(first, counts=True, limit=3)
     assert claim(store, clock).study_key == OTHER
+
+
+def test_pauses_double_until_the_longest() -> None:
+    assert [wait_s(attempts) for attempts in (1, 2, 3, 7, 1000)] == [60, 120, 240, 3600, 3600]
+
+
+def test_a_machine_that_fails_over_one_study_reads_others_meanwhile(store: Store, clock: Clock) -> None:
+    """A file that lies where the disk is damaged; the study keeps its place and its attempts."""
+    store.received(KEY)
+    first = claim(store, clock)
+    store.received(OTHER)
+    store.put_back(first, counts=False, wait_s=60)
+    assert claim(store, clock).study_key == OTHER
+    clock.now += 60
+    found = store.claim()
+    assert found is not None
+    assert (found.study_key, found.attempts) == (KEY, 1)
+
+
+def test_another_instance_ends_a_pause(store: Store, clock: Clock) -> None:
+    store.received(KEY)
+    store.put_back(claim(store, clock), counts=True, wait_s=3600, limit=3)
+    store.received(KEY)
+    assert claim(store, clock).attempts == 1
+
+
+def test_a_clock_that_was_ahead_makes_no_pause_longer(store: Store, clock: Clock) -> None:
+    store.received(KEY)
+    found = claim(store, clock)
+    clock.now += 86_400
+    store.put_back(found, counts=True, wait_s=60, limit=3)
+    assert store.claim() is None
+    clock.now -= 86_400
+    assert store.claim() is not None
 
 
 def test_a_stop_does_not_count_as_an_attempt(store: Store, clock: Clock) -> None:
@@ -157,34 +147,6 @@ def test_a_study_is_not_complete_while_an_instance_is_placed(store: Store, clock
         assert state(store) == State.RECEIVING
     store.ripen(QUIET)
     assert state(store) == State.WAITING
-
-
-def test_after_a_crash_what_was_read_is_read_again(tmp_path: Path, store: Store, clock: Clock) -> None:
-    store.received(KEY)
-    claim(store, clock)
-    again = Store(Database(tmp_path / NAME), clock, monotonic=clock)
-    assert again.recover({KEY: 1}, {}, limit=3) == {"resumed": 1}
-    found = again.claim()
-    assert found is not None
-    assert found.attempts == 2
-
-
-def test_a_study_that_was_read_in_three_crashes_is_parked(store: Store, clock: Clock) -> None:
-    store.received(KEY)
-    claim(store, clock)
-    for _ in range(2):
-        store.recover({}, {}, limit=3)
-        store.claim()
-    assert store.recover({}, {}, limit=3) == {"parked": 1}
-    assert store.database.rows("SELECT state, reason FROM studies")[0]["reason"] == "SERVICE_CRASHED"
-
-
-def test_studies_on_the_disk_without_a_row_are_found(store: Store, clock: Clock) -> None:
-    store.received(KEY)
-    assert store.recover({KEY: 1, OTHER: 4}, {OTHER: 3}, limit=3) == {"found": 1}
-    clock.now += 1
-    keys = {(found.study_key, found.revision) for found in (claim(store, clock), claim(store, clock))}
-    assert keys == {(KEY, 1), (OTHER, 4)}
 
 
 def test_a_study_that_is_too_large_is_never_read_in_part(store: Store, clock: Clock) -> None:
@@ -256,16 +218,6 @@ def test_a_clock_that_is_set_keeps_no_study_waiting_and_ends_no_quiet_time(
     assert state(store) == State.WAITING
 
 
-def test_a_clock_that_was_ahead_delays_no_delivery(store: Store, clock: Clock) -> None:
-    queue = Deliveries(store.database, Delivery(), clock)
-    read_again(store, clock, ["x"])
-    clock.now += 86_400
-    queue.failed(queue.due("pacs")[0], "NO_ASSOCIATION")
-    assert not queue.due("pacs")
-    clock.now -= 86_400
-    assert queue.due("pacs")
-
-
 def test_a_study_that_was_read_before_is_done_again_if_its_late_instance_was_never_placed(
     store: Store, clock: Clock
 ) -> None:
@@ -276,147 +228,3 @@ def test_a_study_that_was_read_before_is_done_again_if_its_late_instance_was_nev
     assert state(store) == State.DONE
     assert deliveries(store) == [(1, "pacs", "waiting")]
     assert store.is_output("x")
-
-
-def test_results_without_a_row_are_found_and_their_time_will_be_over(store: Store, clock: Clock) -> None:
-    """The database was lost, and the instances had expired."""
-    assert store.recover({}, {KEY: 2}, limit=3) == {"results": 1}
-    assert state(store) == State.DONE
-    clock.now += 1
-    assert [one.study_key for one in store.ended_before(clock.now)] == [KEY]
-    store.received(KEY)
-    assert claim(store, clock).revision == 3
-
-
-def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
-    database, damaged = open_database(tmp_path)
-    database.close()
-    assert not damaged
-    (tmp_path / NAME).write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
-    database, damaged = open_database(tmp_path)
-    assert damaged
-    assert database.rows("SELECT count(*) FROM studies")[0][0] == 0
-    assert len(list(tmp_path.glob("damaged-*"))) == 1
-
-
-def test_a_database_of_another_release_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / NAME)
-    connection.execute("PRAGMA user_version = 9")
-    connection.close()
-    with pytest.raises(ValueError, match=r"must be of version 1, .* is of version 9"):
-        open_database(tmp_path)
-
-
-def test_an_error_within_a_transaction_leaves_nothing_of_it(store: Store) -> None:
-
-    def fail() -> None:
-        with store.database.transaction() as connection:
-            connection.execute("INSERT INTO outputs VALUES ('x', 'y', 1, 'z')")
-            connection.execute("INSERT INTO nothing VALUES (1)")
-
-    with pytest.raises(sqlite3.OperationalError):
-        fail()
-    assert not store.is_output("x")
-    store.received(KEY)
-    assert state(store) == State.RECEIVING
-
-
-def test_waits_double_until_the_longest_and_end_in_the_park(store: Store, clock: Clock) -> None:
-    """First 15 s, then 30, 60, …, 900; given up after an hour."""
-    deliveries = Deliveries(store.database, Delivery(give_up_hours=1), clock)
-    store.received(KEY)
-    store.finish(claim(store, clock), State.DONE, outputs={"x": "1"}, destinations=["pacs", "archive"])
-    assert [deliveries.wait_s(n) for n in (0, 1, 2, 6, 1000)] == [15, 30, 60, 900, 900]
-    given_up, waits = False, []
-    while not given_up:
-        (due,) = deliveries.due("pacs")
-        before = clock.now
-        given_up = deliveries.failed(due, "NO_ASSOCIATION")
-        while not given_up and not deliveries.due("pacs"):
-            clock.now += 1
-        waits.append(clock.now - before)
-    assert waits[:4] == [15, 30, 60, 120]
-    assert deliveries.counts() == {("pacs", "parked"): 1, ("archive", "waiting"): 1}
-    assert store.retry_parked() == 1
-    assert deliveries.due("pacs")[0].attempts == 0
-
-
-def test_the_same_results_are_not_sent_twice_and_new_ones_replace_those_that_wait(store: Store, clock: Clock) -> None:
-    """Revision 2 finds what 1 found, as when another program's report came late; revision 3 finds something else."""
-    sent = []
-    for outputs in (["x", "y"], ["y", "x"], ["z"]):
-        store.received(KEY)
-        store.finish(claim(store, clock), State.DONE, outputs=dict.fromkeys(outputs, "1"), destinations=["pacs"])
-        rows = store.database.rows("SELECT revision, state FROM deliveries ORDER BY revision")
-        sent.append([(row["revision"], row["state"]) for row in rows])
-    assert sent == [[(1, "waiting")], [(1, "waiting")], [(1, "superseded"), (3, "waiting")]]
-    assert store.is_output("x")
-    assert store.is_output("z")
-
-
-def read_again(
-    store: Store, clock: Clock, outputs: Sequence[str], destinations: Sequence[str] = ("pacs",), content: str = "1"
-) -> None:
-    store.received(KEY)
-    end = State.DONE if outputs else State.REFUSED
-    assert store.finish(claim(store, clock), end, outputs=dict.fromkeys(outputs, content), destinations=destinations)
-
-
-def deliveries(store: Store) -> list[tuple[int, str, str]]:
-    rows = store.database.rows("SELECT * FROM deliveries ORDER BY revision, destination")
-    return [(row["revision"], row["destination"], row["state"]) for row in rows]
-
-
-def set_deliveries(store: Store, state: str) -> None:
-    with store.database.transaction() as connection:
-        connection.execute("UPDATE deliveries SET state = ?", (state,))
-
-
-def test_what_is_found_again_after_a_refusal_is_sent(store: Store, clock: Clock) -> None:
-    """The refusal took the place of the first reading, which was not out yet."""
-    for outputs in (["x"], [], ["x"]):
-        read_again(store, clock, outputs)
-    assert deliveries(store) == [(1, "pacs", "superseded"), (3, "pacs", "waiting")]
-    read_again(store, clock, ["x"])
-    assert deliveries(store)[2:] == [], "and once only"
-
-
-def test_a_corrected_result_under_the_same_uid_is_sent(store: Store, clock: Clock) -> None:
-    """Another patient's name, say, in instances of the same UIDs."""
-    for content in ("wrong", "right", "right"):
-        read_again(store, clock, ["x"], content=content)
-    assert deliveries(store) == [(1, "pacs", "superseded"), (2, "pacs", "waiting")]
-
-
-def test_what_has_arrived_is_not_sent_again_after_a_refusal(store: Store, clock: Clock) -> None:
-    read_again(store, clock, ["x"])
-    set_deliveries(store, "done")
-    read_again(store, clock, [])
-    read_again(store, clock, ["x"])
-    assert deliveries(store) == [(1, "pacs", "done")]
-
-
-def test_a_new_destination_and_one_that_was_given_up_get_what_is_found_again(store: Store, clock: Clock) -> None:
-    read_again(store, clock, ["x"])
-    set_deliveries(store, "parked")
-    read_again(store, clock, ["x"], ["archive", "pacs"])
-    assert deliveries(store) == [(1, "pacs", "superseded"), (2, "archive", "waiting"), (2, "pacs", "waiting")]
-
-
-def test_a_given_up_reading_is_not_sent_after_a_newer_one(store: Store, clock: Clock) -> None:
-    read_again(store, clock, ["x"])
-    set_deliveries(store, "parked")
-    read_again(store, clock, ["y"])
-    assert store.retry_parked() == 0
-    assert deliveries(store) == [(1, "pacs", "superseded"), (2, "pacs", "waiting")]
-
-
-def test_what_waits_for_a_destination_that_is_gone_is_parked_and_has_an_age(store: Store, clock: Clock) -> None:
-    read_again(store, clock, ["x"], ["archive", "pacs"])
-    queue = Deliveries(store.database, Delivery(), clock)
-    clock.now += 60
-    assert queue.oldest_waiting_s() == 60
-    assert queue.park_others(["pacs"]) == 1
-    assert deliveries(store) == [(1, "archive", "parked"), (1, "pacs", "waiting")]
-    assert queue.park_others([]) == 1
-    assert queue.oldest_waiting_s() == 0
