@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 PARENT = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +25,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="sees processes by /proc")
 def test_workers_of_a_killed_process_end(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
