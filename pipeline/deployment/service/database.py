@@ -45,7 +45,7 @@ CREATE TABLE outputs (               -- results of ours, by digest of their UID:
     sop_key TEXT PRIMARY KEY,
     study_key TEXT NOT NULL,
     revision INTEGER NOT NULL,       -- the last reading that made it
-    digest TEXT NOT NULL             -- of the file: a corrected patient or image may leave the UID as it was
+    digest TEXT NOT NULL             -- of the file
 ) STRICT;
 CREATE INDEX outputs_by_study ON outputs (study_key);
 CREATE TABLE tallies (               -- counts without a study: they outlive retention

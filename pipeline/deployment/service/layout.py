@@ -13,8 +13,6 @@ from pathlib import Path
 from pipeline.deployment.service.inbox import sync_file, sync_folder
 from pipeline.deployment.service.log import KEY
 
-RESULT = "result.json"
-
 
 class InUseError(OSError):
     """Another process holds the folder."""

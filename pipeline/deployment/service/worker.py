@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.deployment.place import place_of
+from pipeline.deployment.result_json import RESULT
 from pipeline.deployment.service.drift import tallies_of
 from pipeline.deployment.service.identity import UnacceptableError, read_identity
 from pipeline.deployment.service.inbox import Inbox
-from pipeline.deployment.service.layout import RESULT, Layout
+from pipeline.deployment.service.layout import Layout
 from pipeline.deployment.service.log import Log
 from pipeline.deployment.service.metrics import Metrics
 from pipeline.deployment.service.reading import ReadingError, Summary
