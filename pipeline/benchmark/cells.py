@@ -109,7 +109,8 @@ def blocks_of(plan: Plan, *, seeds: Sequence[int] | None = None, only: Sequence[
                     PlannedCell(training, _result_digest(plan, training)) for training in _trainings(plan, seed, digest)
                 )
                 _check_only(only, cells)
-                kept = tuple(cell for cell in cells if only is None or _names(cell) & set(only))
+                asked = [cell for cell in cells if plan.asks(cell.training.name, seed)]
+                kept = tuple(cell for cell in asked if only is None or _names(cell) & set(only))
                 curves = bool(plan.evaluate.get("curves", False)) and seed == plan.seeds[0] and not fold
                 blocks.append(Block(plan.name, cohorts, dials, seed, fold, plan.folds, plan.evaluate, curves, kept))
     return blocks

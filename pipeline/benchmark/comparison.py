@@ -160,7 +160,7 @@ def _rank(value: Any) -> tuple[int, float, str]:  # noqa: ANN401  # whatever a p
 
 
 def best_baseline(summaries: Sequence[Summary]) -> Summary | None:
-    """The student to beat, chosen without test data: see :attr:`Summary.choice`.
+    """The student to beat, chosen without test data: see :func:`chosen_recipe`.
 
     Returns:
         The first by name of equals; None if no student but the proposed ones has a whole seed.
@@ -169,8 +169,10 @@ def best_baseline(summaries: Sequence[Summary]) -> Summary | None:
 
 
 def chosen_recipe(summaries: Sequence[Summary]) -> Summary | None:
-    """The student that one would take, chosen among all of them as :func:`best_baseline` is."""
-    candidates = [s for s in summaries if s.role == "student" and s.runs.seeds and not math.isnan(s.choice)]
+    """The student that one would take: the highest :attr:`Summary.choice` of those with the most seeds."""
+    students = [s for s in summaries if s.role == "student" and s.runs.seeds and not math.isnan(s.choice)]
+    most = max((len(s.runs.seeds) for s in students), default=0)
+    candidates = [s for s in students if len(s.runs.seeds) == most]
     return min(candidates, key=lambda s: (-s.choice, s.model), default=None)
 
 

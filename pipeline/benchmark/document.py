@@ -47,8 +47,9 @@ from these three again.
 **How models were chosen.** Every run keeps its last epoch. The student to take is the one with the highest value in
 the column *choice*, the best baseline the one so chosen with GroupDistil aside. *Choice* is the accuracy in the worst
 group of development patients, who are in no other section of their seed; where a cohort has none to spare, it is the
-mean worst-group accuracy on validation, and models that were fitted to validation (DFR) have no choice. Nothing was
-chosen on test data.
+mean worst-group accuracy on validation, and models that were fitted to validation (DFR) have no choice. A model that
+has fewer seeds than others is compared with them on its own and cannot be taken; which ones were given up so was
+decided by *choice*, too. Nothing was chosen on test data.
 
 **How to read the numbers.**
 

@@ -29,7 +29,7 @@ _KEYS = {
     "plan": ("name", "question", "cohort", "dials", "seeds", "folds", *_PARTS),
     "cohort": ("kind", "settings"),
     "teachers": ("overlays", "overrides", "each", "start", "measure"),
-    "models": ("overlays", "overrides", "teachers", "biased"),
+    "models": ("overlays", "overrides", "teachers", "biased", "seeds"),
     "each": ("overrides", "seed_offset"),
 }
 
@@ -73,6 +73,7 @@ class ModelPlan:
         teachers: names of teachers, all members of which it learns from, in order; none leaves the choice to the
             overlays.
         biased: name of the teacher that weights point away from.
+        seeds: the only ones of the plan's that it is trained with; None for all.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ModelPlan:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     teachers: tuple[str, ...] = ()
     biased: str | None = None
+    seeds: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class Plan:
     models: Mapping[str, ModelPlan]
     variants: Mapping[str, Mapping[str, Mapping[str, Any]]]
     evaluate: Mapping[str, Any]
+
+    def asks(self, model: str, seed: int) -> bool:
+        """False if a model, with or without its variant, has seeds of its own and this other seed of the plan's."""
+        own = self.models[model.partition("@")[0]].seeds if model.partition("@")[0] in self.models else None
+        return own is None or seed in own or seed not in self.seeds
 
 
 def shipped_plans() -> dict[str, Path]:
@@ -162,7 +169,8 @@ def plan_of(raw: object) -> Plan:
     cohort = mapping(needed(plan, "cohort"), "cohort", _KEYS["cohort"])
     teachers = {name: _teacher(name, given) for name, given in named(plan, "teachers").items()}
     _check_starts(teachers)
-    models = {name: _model(name, given, teachers) for name, given in named(plan, "models").items()}
+    seeds = seeds_of(needed(plan, "seeds"))
+    models = {name: _model(name, given, teachers, seeds) for name, given in named(plan, "models").items()}
     if not models and not any(teacher.measure for teacher in teachers.values()):
         raise ValueError("a plan must measure something; it has no models; add one, or `measure: true` to a teacher")
     evaluate = typed(plan.get("evaluate", {}), dict, "evaluate")
@@ -176,7 +184,7 @@ def plan_of(raw: object) -> Plan:
         kind=typed(needed(cohort, "kind"), str, "cohort: kind"),
         settings=typed(cohort.get("settings", {}), dict, "cohort: settings"),
         dials=dial_points(plan.get("dials", {})),
-        seeds=seeds_of(needed(plan, "seeds")),
+        seeds=seeds,
         folds=at_least_one(plan.get("folds", 1), "folds"),
         budget=_by_role(plan.get("budget", {}), "budget"),
         teachers=teachers,
@@ -250,7 +258,7 @@ def _check_starts(teachers: Mapping[str, TeacherPlan]) -> None:
             )
 
 
-def _model(name: str, given: object, teachers: Iterable[str]) -> ModelPlan:
+def _model(name: str, given: object, teachers: Iterable[str], seeds: Sequence[int]) -> ModelPlan:
     raw = mapping(given, f"models: {name}", _KEYS["models"])
     model = ModelPlan(
         name=name,
@@ -258,7 +266,11 @@ def _model(name: str, given: object, teachers: Iterable[str]) -> ModelPlan:
         overrides=typed(raw.get("overrides", {}), dict, f"models: {name}: overrides"),
         teachers=texts(raw.get("teachers", []), f"models: {name}: teachers"),
         biased=raw.get("biased"),
+        seeds=seeds_of(raw["seeds"]) if "seeds" in raw else None,
     )
+    foreign = sorted(set(model.seeds or ()) - set(seeds))
+    if foreign:
+        raise ValueError(f"models: {name}: seeds must be among the plan's; {foreign} are not; leave them out")
     for teacher in (*model.teachers, *([model.biased] if model.biased is not None else [])):
         if teacher not in teachers:
             raise ValueError(f"models: {name}: no teacher is called {teacher!r}; {nearest(str(teacher), teachers)}")

@@ -52,11 +52,16 @@ class Section:
 
     @cached_property
     def whole_seeds(self) -> set[int]:
-        """Seeds that every model and setting has with all its folds."""
+        """Seeds that every model that is asked for has in every setting with all its folds."""
         parts: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
         for measurement in self.measurements:
             parts[measurement.cell.model, repr(sorted(measurement.cell.dials.items()))].append(measurement)
-        return set.intersection(*(set(pooled(part, folds=self.plan.folds).seeds) for part in parts.values()))
+        whole = {part: set(pooled(found, folds=self.plan.folds).seeds) for part, found in parts.items()}
+        return {
+            seed
+            for seed in set().union(*whole.values())
+            if all(seed in seeds or not self.plan.asks(model, seed) for (model, _), seeds in whole.items())
+        }
 
     @cached_property
     def absent(self) -> list[str]:

@@ -60,6 +60,14 @@ def test_a_plan_is_laid_out_seed_by_seed_with_teachers_first() -> None:
     assert len(digests) == 4 * 5
 
 
+def test_a_model_with_seeds_of_its_own_is_laid_out_for_these_alone() -> None:
+    plan = fakes.plan()
+    plan = replace(plan, models=plan.models | {"erm": replace(plan.models["erm"], seeds=(1,))})
+    assert [[cell.training.name for cell in b.cells][2:] for b in blocks_of(plan)] == [
+        ["kd", "groupdistil"], ["erm", "kd", "groupdistil"],
+    ]  # fmt: skip
+
+
 def test_overrides_of_a_member_come_before_the_teachers_and_those_before_the_budget() -> None:
     zero, one, *_, student = block(budget={"teacher": {"weight_decay": 1.0, "num_epochs": 2}}).cells
     assert zero.training.overrides == {"weight_decay": 0.1, "num_epochs": 2, "seed": 3}

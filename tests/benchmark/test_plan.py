@@ -39,6 +39,13 @@ def test_a_teacher_of_one_member_goes_by_its_own_name() -> None:
     assert plan_of(raw(teachers={"big": None})).teachers["big"].members == ("big",)
 
 
+def test_a_model_with_seeds_of_its_own_is_asked_for_no_other_of_the_plans() -> None:
+    """Seeds that somebody gives in place of the plan's are everybody's."""
+    plan = plan_of(raw(models={"kd": {"seeds": "0,2"}, "erm": {}}))
+    assert [plan.asks("kd@tiny", seed) for seed in (0, 1, 2, 7)] == [True, False, True, True]
+    assert all(plan.asks(name, 1) for name in ("erm", "big-0"))
+
+
 def test_points_may_be_listed_one_by_one() -> None:
     """A grid would hold combinations that nobody asked for."""
     points = [{"confounding": 1, "minority_share": 1}, {"confounding": 0}]
@@ -62,6 +69,7 @@ def test_points_may_be_listed_one_by_one() -> None:
         ({"models": {"kd": {"teachers": ["bug"]}}}, r"no teacher is called 'bug'; did you mean 'big'\?"),
         ({"models": {"kd": {"teachers": "big"}}}, "teachers must be a list; got 'big'"),
         ({"models": {"kd": {"biased": "small"}}}, "no teacher is called 'small'"),
+        ({"models": {"kd": {"seeds": "1-3"}}}, r"models: kd: seeds must be among the plan's; \[3\] are not"),
         ({"models": {"big-0": {}}}, "different names"),
         ({"teachers": {"big": {"each": []}}}, "must have a member"),
         ({"evaluate": {"prob": True}}, r"'prob' is not known; did you mean 'probe'\?"),
