@@ -159,11 +159,12 @@ def test_a_model_with_fewer_seeds_is_compared_on_these_but_not_chosen(tmp_path: 
     """`erm` is ahead on the one seed that it was asked for; nothing is missing, and `kd` is the student to take."""
     plan = _plan("headline", seeds=2, models=["kd", "erm", "groupdistil"])
     plan = replace(plan, models=plan.models | {"erm": ModelPlan("erm", seeds=(0,))})
-    cells = _cells("headline", {"kd": GOOD}, validation_worst_accuracy=0.7)
+    cells = _cells("headline", {"kd": GOOD}, validation_worst_accuracy=0.7, seconds=600.0)
     cells += _cells("headline", {"groupdistil": POOR}, validation_worst_accuracy=0.6)
     cells += _cells("headline", {"erm": GOOD}, seeds=1, validation_worst_accuracy=0.9)
     page = _page(tmp_path, cells, plan)
     assert "Incomplete" not in page
+    assert "5 models in 0.4 core-hours" in page
     assert "| erm (1 of 2 seeds) |" in page
     assert "| kd (best baseline) |" in page
     assert "The student to take is `kd`" in page
