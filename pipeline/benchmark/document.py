@@ -131,6 +131,7 @@ def _opening(section: Section) -> str:
     done, seeds = len(section.whole_seeds), len(plan.seeds)
     budget = [f"{role} {_listed(given)}" for role, given in plan.budget.items() if given]
     lacking = bool(section.absent)
+    hours = sum(cell.seconds for cell in cells) / 3600
     lines = [
         f"{COHORTS.get(plan.kind, '')} Groups: {', '.join(any_test.groups)}; classes: {', '.join(any_test.classes)}; "
         f"{_range(n_training)} training studies; {patients} test patients{', the same for every seed' * same}.",
@@ -138,7 +139,7 @@ def _opening(section: Section) -> str:
         *([f"Budget: {'; '.join(budget)}."] if budget else []),
         *([f"**Incomplete: no result yet, or not with every setting, of {', '.join(section.absent)}.**"] * lacking),
         f"**Incomplete: {done} of {seeds} seeds.**" if done < seeds else f"{seeds} of {seeds} seeds.",
-        f"{len(cells):,} models in {sum(cell.seconds for cell in cells) / 3600:.1f} core-hours, their teachers included.",
+        f"{len(cells):,} models in {hours:.1f} core-hours, their teachers included.",
     ]
     folds = f" Each seed is a cross-validation in {plan.folds} folds, pooled." if plan.folds > 1 else ""
     return f"## {TITLES.get(plan.name, plan.name)}\n\n*{plan.question.strip()}*\n\n" + "\n".join(lines) + folds
