@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from pipeline.audit.calibration import BINS
 from pipeline.audit.statistics import PERCENTILES, patient_weights
@@ -263,13 +264,15 @@ def difference(one: Runs, other: Runs, metric: str) -> Estimate:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean of one value per seed, its 95 % interval from draws of seeds only.
+    """Mean of one share per seed with Student's 95 % interval; of a single seed without width.
 
     Example:
         >>> over_seeds([0.5, 0.5])
         Estimate(value=0.5, low=0.5, high=0.5)
     """
-    return _interval(seed_weights(len(values)) @ np.asarray(values, dtype=np.float64))
+    mean, n = float(np.mean(values)), len(values)
+    reach = stats.t.ppf(PERCENTILES[1] / 100, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else 0.0
+    return Estimate(mean, max(0.0, mean - float(reach)), min(1.0, mean + float(reach)))
 
 
 def lowest_group(runs: Runs) -> str:

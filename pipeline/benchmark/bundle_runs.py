@@ -15,6 +15,7 @@ from pipeline.bundles import bundle_folders
 from pipeline.cohort.validation import nearest
 
 METHOD_VERSION = 2  # raise when code, rather than a setting, changes what a run gives
+GROUP_WEIGHTS_VERSION = 2  # likewise, of runs that weigh by group alone
 WHERE_NOT_WHAT = frozenset(  # keys that say where or how a run works, and not what comes out
     {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "cache_dir", "teacher_checkpoint"}
     | {
@@ -100,6 +101,8 @@ def training_digest(config: Mapping[str, Any], **beside: Any) -> str:  # noqa: A
         beside: JSON values that the config does not hold: the cohort's settings, its teachers' digests.
     """
     decides = {key: value for key, value in config.items() if key not in WHERE_NOT_WHAT}
+    if config["weighting"] == "groups":
+        beside["group_weights"] = GROUP_WEIGHTS_VERSION
     return digest_of({"config": decides, **beside})
 
 

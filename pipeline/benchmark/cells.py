@@ -116,6 +116,34 @@ def blocks_of(plan: Plan, *, seeds: Sequence[int] | None = None, only: Sequence[
     return blocks
 
 
+def fitted_to_validation(plan: Plan, model: str) -> bool:
+    """Whether a model or a teacher of its learns from validation patients, who then cannot choose it.
+
+    Args:
+        plan: the plan.
+        model: of one row, with its variant; one that the plan does not have counts as fitted.
+    """
+    name, _, variant = model.partition("@")
+    parts: list[tuple[Role, ModelPlan | TeacherPlan]]
+    if name in plan.models:
+        student = plan.models[name]
+        taught = [plan.teachers[other] for other in (*student.teachers, student.biased) if other is not None]
+        parts = [("student", student), *(("teacher", teacher) for teacher in taught)]
+    else:
+        parts = [("teacher", teacher) for teacher in plan.teachers.values() if name in teacher.members]
+    varied = plan.variants.get(variant, {})
+    return not parts or any(
+        _learns_from_validation(role, part.overlays, {**part.overrides, **varied.get(role, {})}) for role, part in parts
+    )
+
+
+def _learns_from_validation(role: Role, overlays: Sequence[str], overrides: Mapping[str, Any]) -> bool:
+    config = merged_config(BUNDLES[role], ("train.yaml", *overlays), overrides)
+    by_group = config["weighting"] == "groups" and config.get("group_feedback") == "validation"
+    by_quality = bool(config.get("adaptive_alpha")) or config.get("combination") == "trust"
+    return by_group or by_quality or config["last_layer"] != "none" or config["kept_epoch"] == "best"
+
+
 def _trainings(plan: Plan, seed: int, cohort: str) -> list[Training]:
     """What is measured on one cohort: teachers, then students; a teacher that variants share once."""
     teachers: dict[str, Training] = {}

@@ -18,7 +18,6 @@ from pipeline.benchmark.records import Cell
 
 REFERENCE = "kd"
 PROPOSED = "groupdistil"  # and every method whose name begins so
-FITTED_TO_VALIDATION = "dfr"  # in the name of every model that learns from validation patients, or whose teacher did
 WITHOUT = ("kd_plain", "kd_no_appearance")  # distillation with less augmentation
 SHORTFALL = 0.05  # a minority is underfitted if its training accuracy lies this far below that of all
 
@@ -89,7 +88,11 @@ class Regime:
 
 
 def summarise(
-    measurements: Sequence[Measurement], *, folds: int = 1, metrics: Sequence[str] = tuple(METRICS)
+    measurements: Sequence[Measurement],
+    *,
+    folds: int = 1,
+    metrics: Sequence[str] = tuple(METRICS),
+    fitted: bool = False,
 ) -> Summary:
     """Summarise one model with one setting.
 
@@ -97,6 +100,7 @@ def summarise(
         measurements: of one model, all its seeds and folds.
         folds: of a whole seed.
         metrics: of :data:`pipeline.benchmark.analysis.METRICS`.
+        fitted: whether the model, or its teacher, learned from validation patients.
 
     Returns:
         The summary. Its runs are empty, and so are its estimates, if no seed is whole.
@@ -113,19 +117,18 @@ def summarise(
         worst_group=lowest_group(runs) if cells else "",
         estimates={metric: estimate(runs, metric) for metric in metrics} if cells else {},
         probe=over_seeds(by_seed) if cells else Estimate(math.nan, math.nan, math.nan),
-        choice=_choice(cells),
+        choice=_choice(cells, fitted=fitted),
         shortfall=_mean([cell.train_accuracy - cell.train_minority_accuracy for cell in cells]),
         latency_ms=_mean([float(cell.extra.get("latency_ms", math.nan)) for cell in cells]),
     )
 
 
-def _choice(cells: Sequence[Cell]) -> float:
+def _choice(cells: Sequence[Cell], *, fitted: bool) -> float:
     if not cells:
         return math.nan
     developments: list[dict[str, float]] = [cell.extra.get(DEVELOPMENT, {}) for cell in cells]
     if all(developments):
         return min(_mean([accuracies[group] for accuracies in developments]) for group in developments[0])
-    fitted = FITTED_TO_VALIDATION in cells[0].method
     return math.nan if fitted else _mean([cell.validation_worst_accuracy for cell in cells])
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.benchmark.analysis import AUC_REPLICATES, REPLICATES
-from pipeline.benchmark.plan import Plan, find_plans, shipped_plans
+from pipeline.benchmark.plan import ModelPlan, Plan, TeacherPlan, find_plans, shipped_plans
 from pipeline.benchmark.reading import Measurement, read_measurements
 from pipeline.benchmark.sections import Section, methods_section
 from pipeline.benchmark.sweeps import regimes_section, robustness_section, sizes_section
+from pipeline.benchmark.tables import markdown
 from pipeline.files import atomic_path
 
 TITLES = {
@@ -47,9 +48,9 @@ from these three again.
 **How models were chosen.** Every run keeps its last epoch. The student to take is the one with the highest value in
 the column *choice*, the best baseline the one so chosen with GroupDistil aside. *Choice* is the accuracy in the worst
 group of development patients, who are in no other section of their seed; where a cohort has none to spare, it is the
-mean worst-group accuracy on validation, and models that were fitted to validation (DFR) have no choice. A model that
-has fewer seeds than others is compared with them on its own and cannot be taken; which ones were given up so was
-decided by *choice*, too. Nothing was chosen on test data.
+mean worst-group accuracy on validation, and models that learned from validation, or whose teachers did, have no
+choice. A model that has fewer seeds than others is compared with them on its own and cannot be taken; which ones were
+given up so was decided by *choice*, too. Nothing was chosen on test data.
 
 **How to read the numbers.**
 
@@ -57,9 +58,10 @@ decided by *choice*, too. Nothing was chosen on test data.
   group x class. Gap: best minus worst group. AUC: one class against the rest, lowest group. ECE: 15 bins of equal
   width. Probe: balanced accuracy with which a linear classifier tells the group from the model's features.
 - Brackets are 95 % intervals from {REPLICATES:,} draws of seeds *and* patients ({AUC_REPLICATES} for AUC), patients
-  inside each group and class; in each draw the worst group is found anew. Those of the probe and of attacks are from
-  draws of seeds. With a single seed they are over patients alone. An interval without width says that nothing varied,
-  not that the value is sure.
+  inside each group and class; in each draw the worst group is found anew. Those of the probe and of attacks are
+  Student's, over seeds. Draws of three seeds say too little of how seeds differ, and such intervals are too narrow;
+  with a single seed they are over patients alone. An interval without width says that nothing varied, not that the
+  value is sure.
 - The lowest of several groups lies below the truth by noise, the smaller the groups the more. The intervals correct for
   it, the values do not; so a value may stand at the lower end of its interval. Compare models, not with 1.
 - Differences are in points (hundredths), on the same seeds and the same draws, in bold where the interval excludes 0.
@@ -91,7 +93,7 @@ def write_document(results_dir: str | Path, out: str | Path, *, plans: Sequence[
     for plan in tqdm(present, desc="page", unit="plan"):
         section = Section(plan, parts[plan.name], Path(results_dir), Path(out).parent)
         body = KINDS.get(plan.name.partition("_")[0], methods_section)(section)
-        texts.append("\n\n".join([_opening(section), body]) + "\n")
+        texts.append("\n\n".join([_opening(section), *_legend(plan), body]) + "\n")
     with atomic_path(out) as temporary:
         temporary.write_text("\n".join(texts), encoding="utf-8")
 
@@ -139,10 +141,35 @@ def _opening(section: Section) -> str:
         *([f"Budget: {'; '.join(budget)}."] if budget else []),
         *([f"**Incomplete: no result yet, or not with every setting, of {', '.join(section.absent)}.**"] * lacking),
         f"**Incomplete: {done} of {seeds} seeds.**" if done < seeds else f"{seeds} of {seeds} seeds.",
-        f"{len(cells):,} models in {hours:.1f} core-hours, their teachers included.",
+        f"{len(cells):,} models in {hours:.1f} core-hours, teachers without a row not counted.",
     ]
     folds = f" Each seed is a cross-validation in {plan.folds} folds, pooled." if plan.folds > 1 else ""
     return f"## {TITLES.get(plan.name, plan.name)}\n\n*{plan.question.strip()}*\n\n" + "\n".join(lines) + folds
+
+
+def _legend(plan: Plan) -> list[str]:
+    """What the models' names stand for, to be unfolded."""
+    rows = [
+        [
+            f"{model.name}{' (teacher)' * isinstance(model, TeacherPlan)}",
+            " + ".join(Path(overlay).stem for overlay in model.overlays),
+            _listed(model.overrides),
+            ", ".join([*model.teachers, *([f"away from {model.biased}"] if model.biased else [])])
+            if isinstance(model, ModelPlan)
+            else _members(model),
+        ]
+        for model in (*plan.teachers.values(), *plan.models.values())
+    ]
+    if not rows:
+        return []
+    table = markdown(["model", "overlays", "overrides", "learns from"], rows).replace("---:", "---")
+    return [f"<details><summary>What the names stand for</summary>\n\n{table}\n\n</details>"]
+
+
+def _members(teacher: TeacherPlan) -> str:
+    start = [f"goes on from {teacher.start}"] if teacher.start else []
+    each = [f"{len(teacher.each)} of them: {'; '.join(map(_listed, teacher.each))}"] if len(teacher.each) > 1 else []
+    return ". ".join(start + each)
 
 
 def _listed(given: Mapping[str, object]) -> str:

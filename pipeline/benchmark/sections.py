@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.benchmark.analysis import Estimate, difference, pooled
+from pipeline.benchmark.cells import fitted_to_validation
 from pipeline.benchmark.comparison import (
     PROPOSED,
     REFERENCE,
@@ -101,7 +102,10 @@ def methods_section(section: Section) -> str:
 
 
 def _methods(section: Section, measurements: Sequence[Measurement], name: str) -> str:
-    found = [summarise(part, folds=section.plan.folds) for part in by_model(measurements).values()]
+    found = [
+        summarise(part, folds=section.plan.folds, fitted=fitted_to_validation(section.plan, model))
+        for model, part in by_model(measurements).items()
+    ]
     summaries = [summary for summary in found if summary.runs.seeds]
     if not summaries:
         return "No seed is whole yet."

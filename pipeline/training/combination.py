@@ -61,14 +61,17 @@ def gradient_shares(student: Tensor, teachers: Tensor, reference: Tensor) -> Ten
         reference: ``(B, C)``, :math:`p_b`.
 
     Returns:
-        ``(K, B)``, :math:`W / \sum_t W`; equal where every teacher pulls as the reference does.
+        ``(K, B)``, :math:`W / \sum_t W`; equal where every teacher pulls as the reference does. With two classes all
+        differences lie on one line and :math:`W` is 0 or 2: teachers on the reference's side of the student do not
+        count, all others alike.
 
     Source: Kenfack et al. 2025, arXiv:2411.14984; the restriction to the last layer is ours.
     """
     cosines = functional.cosine_similarity(student - teachers, (student - reference).unsqueeze(0), dim=2)
     apart = (1 - cosines).clamp(min=0)
     total = apart.sum(dim=0)
-    return torch.where(total > 1e-6, apart / total.clamp(min=1e-6), 1 / len(teachers))
+    rounding = 1e-6 * len(teachers)
+    return torch.where(total > rounding, apart / total.clamp(min=rounding), 1 / len(teachers))
 
 
 class TeacherCombination(nn.Module):

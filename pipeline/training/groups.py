@@ -48,8 +48,8 @@ def step_weights(weights: Tensor, losses: Tensor, counts: Tensor, *, step: float
 
     .. math:: w_g \leftarrow w_g \exp(\eta L_g) \cdot \frac{\sum_h w_h}{\sum_h w_h \exp(\eta L_h)}
 
-    over the groups that move. A group without a case in the batch has factor 1: it changes through the
-    normalisation alone. Groups that do not move keep their weight exactly.
+    over the groups that move and have a case in the batch. All others keep their weight exactly: were they normalised
+    along, a rare group would lose weight in every batch without it, however high its loss.
 
     Args:
         weights: ``(n_groups,)``, on the simplex.
@@ -61,13 +61,15 @@ def step_weights(weights: Tensor, losses: Tensor, counts: Tensor, *, step: float
     Returns:
         ``(n_groups,)``, a new tensor on the simplex, without gradient.
 
-    Source: Sagawa et al. 2020, arXiv:1911.08731, algorithm 1; the update of absent groups is ours.
+    Source: Sagawa et al. 2020, arXiv:1911.08731, algorithm 1; that absent groups rest is ours.
     """
-    log_factors = torch.where(counts > 0, step * losses.detach(), torch.zeros_like(weights))
-    log_factors = log_factors - log_factors[moving].max() if bool(moving.any()) else log_factors
-    raised = weights * log_factors.exp()
-    mass = weights[moving].sum()
-    return torch.where(moving, mass * raised / raised[moving].sum().clamp(min=1e-30), weights)
+    stepping = moving & (counts > 0)
+    if not bool(stepping.any()):
+        return weights.clone()
+    log_factors = step * losses.detach()
+    raised = weights * (log_factors - log_factors[stepping].max()).exp()
+    mass = weights[stepping].sum()
+    return torch.where(stepping, mass * raised / raised[stepping].sum().clamp(min=1e-30), weights)
 
 
 def cvar_weights(losses: Tensor, shares: Tensor, *, worst_share: float) -> Tensor:

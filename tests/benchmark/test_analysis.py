@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.weightstats import DescrStatsW
 
 from pipeline.benchmark.analysis import (
     AUC_REPLICATES,
@@ -194,8 +195,12 @@ def test_a_patient_in_two_folds_is_refused() -> None:
 
 
 def test_a_mean_over_seeds_has_an_interval_over_seeds() -> None:
-    found = over_seeds([0.0, 1.0])
-    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+    """Oracle: Student's t of statsmodels; shares end at 0 and 1."""
+    values = [0.5, 0.52, 0.56]
+    found = over_seeds(values)
+    assert (found.low, found.high) == pytest.approx(DescrStatsW(values).tconfint_mean(0.05))
+    assert over_seeds([0.0, 1.0]) == Estimate(0.5, 0.0, 1.0)
+    assert over_seeds([0.7]) == Estimate(0.7, 0.7, 0.7)
 
 
 def test_the_baseline_is_chosen_by_validation_not_by_test() -> None:

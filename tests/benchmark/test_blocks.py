@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.benchmark.blocks import BlockRun
-from pipeline.benchmark.cells import Block, blocks_of
+from pipeline.benchmark.cells import Block, blocks_of, fitted_to_validation
+from pipeline.benchmark.plan import ModelPlan, TeacherPlan
 from pipeline.benchmark.results import Results
 from tests.benchmark import fakes
 
@@ -91,6 +92,30 @@ def test_a_student_follows_its_teachers_in_its_digest() -> None:
     before = {cell.training.name: cell.training.digest for cell in block().cells}
     after = {cell.training.name: cell.training.digest for cell in changed.cells}
     assert [name for name in before if before[name] == after[name]] == ["erm"]
+
+
+def test_what_learns_from_validation_is_told_by_what_it_does_and_not_by_its_name() -> None:
+    """Its own last layer, weights, shares, epoch, be it in a variant alone; or a teacher's, or the biased model's."""
+    sound, retrained = TeacherPlan("sound"), TeacherPlan("retrained", ("methods/dfr.yaml",), each=({}, {}))
+    plain = ("methods/kd.yaml",)
+    models = [
+        ModelPlan("kd", plain, teachers=("sound",)),
+        ModelPlan("mine", (*plain, "methods/dfr.yaml")),
+        ModelPlan("weighed", ("methods/groupdistil_validation.yaml",)),
+        ModelPlan("shared", plain, {"adaptive_alpha": True}),
+        ModelPlan("trusted", ("methods/trusted_teachers.yaml",)),
+        ModelPlan("kept", plain, {"kept_epoch": "best"}),
+        ModelPlan("taught", plain, teachers=("sound", "retrained")),
+        ModelPlan("away", ("methods/agre_kd.yaml",), teachers=("sound",), biased="retrained"),
+    ]
+    plan = replace(
+        fakes.plan(),
+        teachers={t.name: t for t in (sound, retrained)},
+        models={m.name: m for m in models},
+        variants={"as_is": {}, "late": {"student": {"last_layer": "dfr"}, "teacher": {}}},
+    )
+    names = ["kd@as_is", "sound", "kd@late", *(m.name for m in models[1:]), "retrained-1", "not of the plan"]
+    assert [fitted_to_validation(plan, name) for name in names] == [False] * 2 + [True] * (len(names) - 2)
 
 
 def test_a_mistaken_override_is_named_with_its_model_before_anything_is_trained() -> None:

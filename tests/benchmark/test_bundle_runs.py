@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.benchmark import bundle_runs
 from pipeline.benchmark.bundle_runs import merged_config, run_bundle, training_digest
 
 STUDENT, KD = "cardiac_cine_student", ["train.yaml", "methods/kd.yaml"]
@@ -59,3 +60,10 @@ def test_a_digest_is_of_what_is_trained_not_of_where() -> None:
 @pytest.mark.parametrize("change", [{"seed": 1}, {"num_epochs": 1}, {"cohort": "d"}, {"configs": ["train.yaml"]}])
 def test_a_digest_changes_with_what_decides_the_result(change: dict[str, Any]) -> None:
     assert digest(**change) != digest()
+
+
+def test_another_way_to_weigh_groups_voids_the_runs_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest(), digest(["train.yaml"])
+    monkeypatch.setattr(bundle_runs, "GROUP_WEIGHTS_VERSION", -1)
+    assert digest() == before[0]
+    assert digest(["train.yaml"]) != before[1]

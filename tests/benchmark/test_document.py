@@ -14,7 +14,7 @@ from pipeline.benchmark.analysis import Estimate
 from pipeline.benchmark.comparison import Regime, summarise
 from pipeline.benchmark.document import write_document
 from pipeline.benchmark.figures import layout, methods_figure, save
-from pipeline.benchmark.plan import ModelPlan, Plan
+from pipeline.benchmark.plan import ModelPlan, Plan, TeacherPlan
 from pipeline.benchmark.reading import Measurement
 from pipeline.benchmark.sections import verdict
 from tests.benchmark.synthetic import (
@@ -50,8 +50,15 @@ def _cells(plan: str, models: Mapping[str, Mapping[str, float]], seeds: int = 2,
 
 
 def _page(folder: Path, measurements: Sequence[Measurement], *plans: Plan) -> str:
+    """Plans without models get those of their rows."""
     write_results(folder / "benchmark", measurements)
-    write_document(folder / "benchmark", folder / "benchmark.md", plans=plans)
+    write_document(folder / "benchmark", folder / "benchmark.md", plans=[
+        plan if plan.models else replace(plan, models={
+            m.cell.model: ModelPlan(m.cell.model, ("methods/dfr.yaml",) if "dfr" in m.cell.model else ())
+            for m in measurements if (m.cell.plan, m.cell.role, "@" in m.cell.model) == (plan.name, "student", False)
+        })
+        for plan in plans
+    ])  # fmt: skip
     return (folder / "benchmark.md").read_text()
 
 
@@ -112,7 +119,7 @@ def test_numbers_of_the_table_are_those_of_the_predictions(tmp_path: Path) -> No
     decision = test.labels.copy()
     decision[wrong] = 0
     page = _page(tmp_path, [measurement(test, np.eye(3)[decision])], _plan("headline", seeds=1))
-    row = next(line for line in page.splitlines() if line.startswith("| kd"))
+    row = next(line for line in page.splitlines() if line.startswith("| kd") and "GE |" in line)
     values = [cell.split()[0] for cell in row.split("|")[3:9]]
     assert values[:3] == ["0.96", "0.83", "0.50"]
     assert values[4:] == ["0.17", "0.04"], "gap, and calibration error: always certain, right in 138 of 144"
@@ -121,10 +128,20 @@ def test_numbers_of_the_table_are_those_of_the_predictions(tmp_path: Path) -> No
 
 def test_every_table_and_figure_has_its_command(tmp_path: Path) -> None:
     page = _page(tmp_path, _cells("headline", {"kd": GOOD, "groupdistil": GOOD}), _plan("headline"))
+    page = re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL)
     blocks = page.split("\n\n")
     shown = [k for k, block in enumerate(blocks) if block.startswith(("|", "!["))]
     assert len(shown) == 4
     assert {blocks[k + 1] for k in shown} == {"`evenbeat benchmark headline`"}
+
+
+def test_what_a_name_stands_for_can_be_unfolded(tmp_path: Path) -> None:
+    teachers = {"big": TeacherPlan("big", each=({"seed": 1}, {"seed": 2}), seed_offsets=(0, 0), start="first")}
+    models = {"kd_dfr": ModelPlan("kd_dfr", ("methods/kd.yaml", "methods/dfr.yaml"), {"alpha": 0.5}, ("big",), "first")}
+    plan = replace(_plan("headline"), teachers=teachers | {"first": TeacherPlan("first")}, models=models)
+    page = _page(tmp_path, _cells("headline", {"kd_dfr": GOOD}), plan)
+    assert "| kd_dfr | kd + dfr | `alpha: 0.5` | big, away from first |" in page
+    assert "| big (teacher) |  |  | goes on from first. 2 of them: `seed: 1`; `seed: 2` |" in page
 
 
 def test_linked_figures_are_there_and_their_words_are_text(tmp_path: Path) -> None:

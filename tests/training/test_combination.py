@@ -149,6 +149,15 @@ def test_a_teacher_that_pulls_as_the_biased_one_does_is_left_out(batch: tuple[to
     assert torch.equal(gradient_shares(student, torch.stack([biased, biased]), biased), torch.full((2, B), 0.5))
 
 
+def test_rounding_makes_no_differences_among_many_teachers_on_the_side_of_the_reference() -> None:
+    """Two classes: the student is sure of the first, all others less so; every cosine is 1 but for rounding."""
+    generator = torch.Generator().manual_seed(0)
+    first = 0.5 + 0.4 * torch.rand(20, 200, generator=generator)
+    teachers = torch.stack([first, 1 - first], dim=2)
+    student = torch.tensor([0.99, 0.01]).expand(200, 2)
+    assert torch.equal(gradient_shares(student, teachers, teachers[0]), torch.full((20, 200), 1 / 20))
+
+
 def test_trust_goes_by_the_group_of_the_case(batch: tuple[torch.Tensor, ...]) -> None:
     """Even cases are of group 0, odd ones of group 1."""
     student, teachers, groups = batch

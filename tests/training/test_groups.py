@@ -101,23 +101,24 @@ def test_one_step_matches_the_value_worked_out_by_hand() -> None:
     st.lists(st.integers(0, 4), min_size=3, max_size=3),
     st.floats(0, 2),
 )
-def test_weights_stay_on_the_simplex_and_rise_with_the_loss(
+def test_weights_of_the_groups_in_the_batch_rise_with_their_loss_and_others_rest(
     losses: list[float], counts: list[int], step: float
 ) -> None:
     weights = step_weights(UNIFORM, torch.tensor(losses), torch.tensor(counts), step=step, moving=ALL)
     assert weights.sum().item() == pytest.approx(1, abs=1e-5)
     assert (weights >= 0).all()
-    effective = [loss if count else 0.0 for loss, count in zip(losses, counts, strict=True)]
-    order = sorted(range(3), key=effective.__getitem__)
-    assert all(weights[a] <= weights[b] + 1e-6 for a, b in pairwise(order))
+    present = sorted((g for g in range(3) if counts[g]), key=losses.__getitem__)
+    assert all(weights[a] <= weights[b] + 1e-6 for a, b in pairwise(present))
+    assert all(weights[g] == UNIFORM[g] for g in range(3) if not counts[g])
 
 
-def test_absent_groups_keep_their_share_among_themselves() -> None:
-    """Normalisation scales both absent groups alike: their ratio 2:1 stays."""
-    start = torch.tensor([0.4, 0.4, 0.2])
-    weights = step_weights(start, torch.tensor([3.0, 9.0, 9.0]), torch.tensor([5, 0, 0]), step=0.5, moving=ALL)
-    assert weights[0] > start[0]
-    assert (weights[1] / weights[2]).item() == pytest.approx(2.0)
+def test_a_rare_group_gains_by_its_loss_and_not_by_its_absence() -> None:
+    """In every tenth batch; at a loss of 1.5 against 1 its weight grows, at equal losses it stays."""
+    for rare, ratio in ((1.0, 1.0), (1.5, math.exp(0.05 * 0.5 * 20))):
+        weights = GroupWeights(["common", "rare"], [90, 10], step=0.05)
+        for batch in range(200):
+            weights.update(torch.tensor([1.0, rare]), torch.tensor([30, 3 * (batch % 10 == 0)]))
+        assert (weights.weights[1] / weights.weights[0]).item() == pytest.approx(ratio, rel=1e-4)
 
 
 def test_huge_losses_do_not_overflow() -> None:
