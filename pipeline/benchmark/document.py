@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.benchmark.analysis import AUC_REPLICATES, REPLICATES
-from pipeline.benchmark.plan import ModelPlan, Plan, TeacherPlan, find_plans, shipped_plans
+from pipeline.benchmark.plan import Plan, TeacherPlan, find_plans, shipped_plans
 from pipeline.benchmark.reading import Measurement, read_measurements
 from pipeline.benchmark.sections import Section, methods_section
 from pipeline.benchmark.sweeps import regimes_section, robustness_section, sizes_section
@@ -150,20 +150,20 @@ def _opening(section: Section) -> str:
 def _legend(plan: Plan) -> list[str]:
     """What the models' names stand for, to be unfolded."""
     rows = [
-        [
-            f"{model.name}{' (teacher)' * isinstance(model, TeacherPlan)}",
-            " + ".join(Path(overlay).stem for overlay in model.overlays),
-            _listed(model.overrides),
-            ", ".join([*model.teachers, *([f"away from {model.biased}"] if model.biased else [])])
-            if isinstance(model, ModelPlan)
-            else _members(model),
-        ]
-        for model in (*plan.teachers.values(), *plan.models.values())
+        [f"{teacher.name} (teacher)", _stems(teacher.overlays), _listed(teacher.overrides), _members(teacher)]
+        for teacher in plan.teachers.values()
     ]
+    for model in plan.models.values():
+        away = [f"away from {model.biased}"] if model.biased else []
+        rows += [[model.name, _stems(model.overlays), _listed(model.overrides), ", ".join([*model.teachers, *away])]]
     if not rows:
         return []
     table = markdown(["model", "overlays", "overrides", "learns from"], rows).replace("---:", "---")
     return [f"<details><summary>What the names stand for</summary>\n\n{table}\n\n</details>"]
+
+
+def _stems(overlays: Sequence[str]) -> str:
+    return " + ".join(Path(overlay).stem for overlay in overlays)
 
 
 def _members(teacher: TeacherPlan) -> str:
