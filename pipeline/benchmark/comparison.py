@@ -179,18 +179,18 @@ def chosen_recipe(summaries: Sequence[Summary]) -> Summary | None:
     return min(candidates, key=lambda s: (-s.choice, s.model), default=None)
 
 
-def regimes(measurements: Sequence[Measurement], *, folds: int = 1) -> list[Regime]:
-    """Proposed method minus reference, setting by setting, where both have a whole seed in common."""
+def regimes(measurements: Sequence[Measurement], *, folds: int = 1, proposed: str = PROPOSED) -> list[Regime]:
+    """A proposed method minus the reference, setting by setting, where both have a whole seed in common."""
     found = []
     for settings, methods in by_setting(measurements):
-        if not {PROPOSED, REFERENCE} <= set(methods):
+        if not {proposed, REFERENCE} <= set(methods):
             continue
-        proposed = pooled(methods[PROPOSED], folds=folds)
+        runs = pooled(methods[proposed], folds=folds)
         reference = summarise(methods[REFERENCE], folds=folds, metrics=())
-        shared = set(proposed.seeds) & set(reference.runs.seeds)
+        shared = set(runs.seeds) & set(reference.runs.seeds)
         if shared:
             worst, average = (
-                difference(proposed, reference.runs, metric) for metric in ("worst_group_accuracy", "accuracy")
+                difference(runs, reference.runs, metric) for metric in ("worst_group_accuracy", "accuracy")
             )
             found.append(Regime(settings, worst, average, reference, len(shared)))
     return found

@@ -221,14 +221,17 @@ def test_regimes_are_counted_and_mapped(tmp_path: Path) -> None:
     for confounding, kd in ((0, GOOD), (1, POOR)):
         for share in (0.25, 1.0):
             dials = {"confounding": confounding, "minority_share": share}
-            for model, accuracy in (("kd", kd), ("groupdistil", GOOD)):
+            for model, accuracy in (("kd", kd), ("groupdistil", GOOD), ("groupdistil_validation", POOR)):
                 cells += _cells("regimes_phantom", {model: accuracy}, dials=dials, train_accuracy=0.99,
                                 train_minority_accuracy=0.8 if accuracy is POOR else 0.98)  # fmt: skip
     page = _page(tmp_path, cells, replace(_plan("regimes_phantom"), dials=({},)))
     assert "groupdistil is better than kd in 2 of 4 settings, worse in 0, and cannot be told apart in 2." in page
     assert re.search(r"\+\d\d\.\d points in the 2 settings where KD underfits the minority and 0\.0 points", page)
-    assert len(re.findall(r"^\| 1 \| .* −19\.0 underfitted \|", page, re.MULTILINE)) == 2
-    assert (tmp_path / "benchmark" / "regimes_phantom-map.svg").is_file()
+    assert len(re.findall(r"^\| 1 \| .* −19\.0 underfitted \|", page, re.MULTILINE)) == 2 * 2
+    assert "groupdistil_validation is better than kd in 0 of 4 settings, worse in 2, and cannot be" in page
+    for name in ("groupdistil", "groupdistil_validation"):
+        assert f"### {name} minus kd" in page
+        assert (tmp_path / "benchmark" / f"regimes_phantom-map-{name}.svg").is_file()
 
 
 def test_the_map_has_the_minority_across_confounding_down_and_a_panel_for_each_rest() -> None:
