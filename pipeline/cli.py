@@ -30,7 +30,7 @@ EXTRAS = {
     "serve": "hospital",
     "erase": "hospital",
 }  # where a command's libraries come from
-PAGE_LIBRARIES = {"jinja2", "PIL"}
+SHEET_LIBRARIES = {"jinja2", "PIL", "tqdm"}  # which `sheet` adds to `dicom`
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -64,7 +64,7 @@ def _extra(command: str, library: str | None) -> str:
     """Which of the package's extras brings a library that a command lacks."""
     if library == "mlflow":
         return "train"
-    return "sheet" if command == "datalist" and library in PAGE_LIBRARIES else EXTRAS.get(command, "train")
+    return "sheet" if command == "datalist" and library in SHEET_LIBRARIES else EXTRAS.get(command, "train")
 
 
 def _parser(named: Sequence[str]) -> argparse.ArgumentParser:

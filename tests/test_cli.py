@@ -194,6 +194,7 @@ def test_a_sheet_shows_every_study_of_a_datalist(
     [
         (["datalist", "dicom", ".", "-o", "x"], "pydicom", "dicom"),
         (["datalist", "dicom", ".", "-o", "x"], "jinja2", "sheet"),
+        (["datalist", "dicom", ".", "-o", "x"], "tqdm", "sheet"),
         (["sheet", "x.json", "-o", "y"], "PIL", "sheet"),
         (["audit", "x.csv", "-o", "y"], "jinja2", "audit"),
     ],

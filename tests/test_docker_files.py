@@ -213,23 +213,6 @@ def test_every_metric_that_a_hospital_is_told_to_watch_is_there() -> None:
     assert [name for name in named if f'"{name.removesuffix("_total")}"' not in code] == []
 
 
-def test_the_conformance_statement_lists_the_transfer_syntaxes_and_statuses_of_the_node() -> None:
-    from pipeline.deployment.service.receiver import STATUSES
-    from pipeline.deployment.service.storage_classes import SYNTAXES
-
-    text = (ROOT / "docs" / "conformance.md").read_text()
-    listed = set()
-    for first, others in re.findall(
-        r"^\| [^|]+ \| (1\.2\.840\.10008\.1\.2[0-9.]*)((?:, \.\d+)*) \|$", text, flags=re.MULTILINE
-    ):
-        listed |= {first, *(first.rpartition(".")[0] + other for other in re.findall(r"\.\d+", others))}
-    assert listed == set(SYNTAXES)
-    assert set(re.findall(r"^\| (0x[0-9A-F]{4}) \|", text, flags=re.MULTILINE)) == {
-        "0x0000",
-        *(f"0x{status:04X}" for status in STATUSES.values()),
-    }
-
-
 def test_no_study_and_no_model_reaches_a_build() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert next(line for line in lines if not line.startswith("#")) == "*"

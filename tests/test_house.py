@@ -88,9 +88,10 @@ def test_hospital_and_researcher_import_no_training_library(module: str) -> None
 
 
 def test_versions_agree_between_package_and_bundles() -> None:
+    from pipeline import __version__
     from pipeline.bundles import bundle_folders, bundle_version
 
-    assert {bundle_version(name) for name in bundle_folders()} == {PROJECT["version"]}
+    assert {__version__, *map(bundle_version, bundle_folders())} == {PROJECT["version"]}
 
 
 @pytest.mark.slow

@@ -170,8 +170,8 @@ def plane_product(rows: NDArray[np.float32], cols: NDArray[np.float32], values: 
     near, rows, cols = values[..., by_row, by_col], rows[:, by_row], cols[:, by_col]
     made = np.empty((*values.shape[:-2], len(rows), len(cols)), dtype=np.float32)
     for index in np.ndindex(values.shape[:-2]):
-        image = np.asarray(near[index], dtype=np.float32)
-        made[index] = product(rows, product(cols, image, axis=-1), axis=-2)
+        across = np.ascontiguousarray(near[index], dtype=np.float32) @ cols.T
+        made[index] = (np.ascontiguousarray(across.T) @ rows.T).T
     return made
 
 

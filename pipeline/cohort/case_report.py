@@ -16,9 +16,15 @@ UNEXPECTED = "UNEXPECTED_ERROR"
 UNEXPECTED_SENTENCE = "The study stopped the program's reading of it."
 OURS = {"cohort", "dicom", "transforms"}  # folders of the code whose lines are named
 UNEXPECTED_REMEDY = "Please report this line; the other studies are not affected."
+SYSTEM = "SYSTEM_ERROR"
+SYSTEM_SENTENCE = "The system did not let a file be read or written."
+SYSTEM_REMEDY = (
+    "Free space on the disk, give the right to read and write, or mend the disk, as the words in brackets say; then "
+    "run the same command again. Nothing is lost: the study's files are as they were, and cines already written stay."
+)
 
-SENTENCES = {code.value: code.sentence for code in Code} | {UNEXPECTED: UNEXPECTED_SENTENCE}
-REMEDIES = {code.value: code.remedy for code in Code} | {UNEXPECTED: UNEXPECTED_REMEDY}
+SENTENCES = {code.value: code.sentence for code in Code} | {UNEXPECTED: UNEXPECTED_SENTENCE, SYSTEM: SYSTEM_SENTENCE}
+REMEDIES = {code.value: code.remedy for code in Code} | {UNEXPECTED: UNEXPECTED_REMEDY, SYSTEM: SYSTEM_REMEDY}
 
 
 @dataclass(frozen=True)
@@ -107,13 +113,15 @@ def refused(case_id: str, files: int, refusal: Refusal) -> CaseReport:
 def failed(case_id: str, files: int, error: Exception) -> CaseReport:
     """Report of a study that stopped the reading: kind and place of the error, never its message.
 
-    A message may quote the header that caused it. An operating system's own words hold none.
+    A message may quote the header that caused it. An operating system's own words hold none, and tell the operator what
+    to mend: such an error is no fault of the program to be reported.
     """
     frames = traceback.extract_tb(error.__traceback__)
     place = next((frame for frame in reversed(frames) if Path(frame.filename).parent.name in OURS), frames[-1])
     words = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    code = SYSTEM if words else UNEXPECTED
     detail = f"{type(error).__name__}{words} at line {place.lineno} of {Path(place.filename).name}."
-    return CaseReport(case_id, files, UNEXPECTED, f"{UNEXPECTED_SENTENCE} {detail}", UNEXPECTED_REMEDY)
+    return CaseReport(case_id, files, code, f"{SENTENCES[code]} {detail}", REMEDIES[code])
 
 
 def left_out_records(left_out: Iterable[LeftOut]) -> tuple[dict[str, Any], ...]:

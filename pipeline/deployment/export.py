@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline import __version__
 from pipeline.deployment.answers import PreparedStudies, answers, prepared_studies, reference_of, reproduces
 from pipeline.deployment.card import package_card
 from pipeline.deployment.checkpoint_facts import exportable_recipe, likely_name, model_facts
@@ -199,13 +199,12 @@ def _columns_to_judge_by(found: PackageAudit | None, *, reproduced: bool) -> tup
 
 
 def _names(state: Mapping[str, Any], name: str | None, version: str | None) -> dict[str, Any]:
-    program = metadata.version("evenbeat")
     return {
         "format": FORMAT,
         "version": VERSION,
         "name": name or str(state.get("bundle", "student")),
-        "package_version": version or program,
-        "created_with": f"evenbeat {program}",
+        "package_version": version or __version__,
+        "created_with": f"evenbeat {__version__}",
     }
 
 

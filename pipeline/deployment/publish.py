@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib import metadata
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import __version__
 from pipeline.deployment.cine_input import Sources
 from pipeline.deployment.file_set import publish
 from pipeline.deployment.outcome import Outcome, PackageIdentity
@@ -54,15 +54,14 @@ def write_results(
         OSError: if the folder cannot take them; then it holds what it held before, or nothing of ours.
         ValueError: if headers, sources and reading do not belong together.
     """
-    software = metadata.version("evenbeat")
     outputs: list[Output] = []
     if outcome.reading is not None:
         if headers:
-            outputs += _dicom_outputs(outcome, headers, picture, sources, software)
+            outputs += _dicom_outputs(outcome, headers, picture, sources)
         if picture is not None:
             outputs.append(Output(PICTURE, "summary-picture", to_png(picture)))
     files = {output.name: output.content for output in outputs}
-    files[RESULT] = to_json(result_document(outcome, outputs, software=software))
+    files[RESULT] = to_json(result_document(outcome, outputs, software=__version__))
     return publish(files, Path(folder))
 
 
@@ -77,7 +76,7 @@ def write_failure(
         study_key: of the study; ``None`` where it came to none.
         package: which student was asked.
     """
-    document = failure_document(failure, study_key=study_key, package=package, software=metadata.version("evenbeat"))
+    document = failure_document(failure, study_key=study_key, package=package, software=__version__)
     return publish({RESULT: to_json(document)}, Path(folder))
 
 
@@ -86,7 +85,6 @@ def _dicom_outputs(
     headers: Sequence[Dataset],
     picture: NDArray[np.uint8] | None,
     sources: Sources,
-    software: str,
 ) -> list[Output]:
     # highdicom takes half a second to load, and refusals need none of it
     from pipeline.deployment.secondary_capture import secondary_capture
@@ -95,19 +93,19 @@ def _dicom_outputs(
 
     with quietly():
         ordered = in_order(headers)
-        lineage = Lineage([uid_of(header, "SOPInstanceUID") for header in ordered], outcome.package.digest, software)
+        lineage = Lineage([uid_of(header, "SOPInstanceUID") for header in ordered], outcome.package.digest, __version__)
         objects: dict[str, Dataset] = {
             "structured-report": structured_report(outcome, ordered, lineage=lineage, sources=sources)
         }
         if picture is not None:
             objects["secondary-capture"] = secondary_capture(picture, ordered[0])
         for kind, made in objects.items():
-            _complete(made, ordered, outcome.package, software)
+            _complete(made, ordered, outcome.package)
             _name_by_content(made, kind, lineage)
         return [Output(_file_name(made), kind, _to_bytes(made)) for kind, made in objects.items()]
 
 
-def _complete(made: Dataset, headers: Sequence[Dataset], package: PackageIdentity, software: str) -> None:
+def _complete(made: Dataset, headers: Sequence[Dataset], package: PackageIdentity) -> None:
     """Say who made it, whose and when it is; take out what the time of this run put in."""
     from pipeline.deployment.source_headers import copy_patient_and_study, newest_moment
 
@@ -118,7 +116,7 @@ def _complete(made: Dataset, headers: Sequence[Dataset], package: PackageIdentit
     if "DateOfSecondaryCapture" in made:
         made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = made.ContentDate, made.ContentTime
     made.SeriesDescription = SERIES_DESCRIPTION
-    made.ManufacturerModelName, made.SoftwareVersions = package.name, software
+    made.ManufacturerModelName, made.SoftwareVersions = package.name, __version__
     made.DeviceSerialNumber = package.digest
     copy_patient_and_study(headers[0], made)
 

@@ -32,6 +32,7 @@ KEY_DIGITS = 16
 UID = re.compile(r"[0-9.]{1,64}")
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # DICOMDIR
 SIDECARS = (".tags", ".json", ".xml", "summary.png")  # of routers and archives, and results of ours
+PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 OF_NO_IMAGE = frozenset({Code.NOT_AN_IMAGE, Code.NOT_MR, Code.DERIVED})
 
 
@@ -105,7 +106,8 @@ def used_headers(paths: Sequence[Path], sop_uids: Iterable[str]) -> list[Dataset
         by UIDs of its own and a class of MR images: a report could not say which images it is about.
 
     Raises:
-        Refusal: ``UNREADABLE_FILE`` if a file cannot be read any more.
+        Refusal: ``SEVERAL_PATIENTS`` if they are not of one, by ID, name and day of birth, as when half of a study was
+            corrected and sent again; ``UNREADABLE_FILE`` if a file cannot be read any more.
         OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     if not paths:
@@ -113,10 +115,11 @@ def used_headers(paths: Sequence[Path], sop_uids: Iterable[str]) -> list[Dataset
     from pipeline.deployment.source_headers import KEYWORDS, REFERENCED
     from pipeline.dicom.frame_header import MR_IMAGE_CLASSES
     from pipeline.dicom.header import SOP_CLASS_TAG, BrokenHeaderError, NotDicomError, Wanted, opened, read_header
-    from pipeline.dicom.values import Values, tag_of
+    from pipeline.dicom.values import Values, character_set, tag_of
 
     tags = frozenset({SOP_CLASS_TAG, *map(tag_of, KEYWORDS)})
     found: dict[str, Dataset] = {}
+    patients = set()
     for path in paths:
         try:
             with opened(path) as stream:
@@ -124,11 +127,13 @@ def used_headers(paths: Sequence[Path], sop_uids: Iterable[str]) -> list[Dataset
         except (OSError, NotDicomError, BrokenHeaderError) as error:
             pass_on(error)
             raise Refusal(Code.UNREADABLE_FILE) from None
-        values = Values(header.elements.values)
+        values = Values(header.elements.values, encoding=character_set(header.elements.values))
+        patients.add(tuple(map(values.text, PATIENT)))
         uids = {name: values.text(name) for name in REFERENCED}
-        if not all(map(UID.fullmatch, uids.values())) or uids["SOPClassUID"] not in MR_IMAGE_CLASSES:
-            return []
-        found.setdefault(uids["SOPInstanceUID"], _dataset(header))
+        if all(map(UID.fullmatch, uids.values())) and uids["SOPClassUID"] in MR_IMAGE_CLASSES:
+            found.setdefault(uids["SOPInstanceUID"], _dataset(header))
+    if len(patients) > 1:
+        raise Refusal(Code.SEVERAL_PATIENTS, f"the images that would be read name {len(patients)}")
     return list(found.values()) if found.keys() == set(sop_uids) and len(found) == len(paths) else []
 
 

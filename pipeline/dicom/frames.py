@@ -34,7 +34,7 @@ def read_study(paths: Iterable[Path], *, ignored: Callable[[FileHeader], bool] |
 
     Raises:
         Refusal: ``NOT_DICOM``, ``NOT_MR`` or the code of most of the files, if no MR image is among them;
-            ``SEVERAL_STUDIES``, if images are of several; ``CONTRADICTORY_HEADERS``, if they are of several patients.
+            ``SEVERAL_STUDIES`` or ``SEVERAL_PATIENTS``, if images are of several, by the PatientIDs that they have.
         OSError: if the machine fails (:mod:`pipeline.dicom.system_errors`).
     """
     files = [read_file(path) for path in dict.fromkeys(map(Path, paths))]
@@ -47,7 +47,7 @@ def read_study(paths: Iterable[Path], *, ignored: Callable[[FileHeader], bool] |
         raise Refusal(_main_code(left_out), left_out=left_out)
     tags = [file.tags for file in taken if file.tags]
     _check_one(Code.SEVERAL_STUDIES, "studies", {each.study_uid for each in tags}, left_out)
-    _check_one(Code.CONTRADICTORY_HEADERS, "patient IDs", {each.patient_id for each in tags} - {""}, left_out)
+    _check_one(Code.SEVERAL_PATIENTS, "patient IDs", {each.patient_id for each in tags} - {""}, left_out)
     frames = [replace(frame, series=names[file.series_uid]) for file in taken for frame in file.frames]
     return StudyFiles(_in_order(_without_copies(frames)), _most_common(tags), left_out)
 

@@ -30,6 +30,11 @@ class Code(StrEnum):
     NOT_MR = ("NOT_MR", "The images are not magnetic resonance images.", "Export the cardiac MR study.")
     NOT_AN_IMAGE = ("NOT_AN_IMAGE", "The objects hold no image.", "Nothing to do: reports and the like are left out.")
     SEVERAL_STUDIES = ("SEVERAL_STUDIES", "The files are of several studies.", "Export one study at a time.")
+    SEVERAL_PATIENTS = (
+        "SEVERAL_PATIENTS",
+        "The images of the study name several patients.",
+        "Correct the patient in all of them, and send the whole study again.",
+    )
     UNREADABLE_FILE = ("UNREADABLE_FILE", "A file's header cannot be read.", "Export the file again.")
     TRUNCATED_FILE = ("TRUNCATED_FILE", "A file ends before its pixels do.", "Export the study again.")
     UNSUPPORTED_TRANSFER_SYNTAX = (

@@ -216,6 +216,8 @@ def test_an_unexpected_error_costs_one_study_and_tells_its_place_not_its_words(h
     reasons = {item["case_id"]: item["reason"] for item in datalist.set_aside}
     assert reasons[NAMES.study("1.2.4")].startswith("UNEXPECTED_ERROR: ")
     assert "KeyError at line " in reasons[NAMES.study("1.2.4")]
+    assert "report this line" in reasons[NAMES.study("1.2.4")]
+    assert reasons[NAMES.study("1.2.5")].startswith("SYSTEM_ERROR: ")
     assert "OSError (No space left on device) at line " in reasons[NAMES.study("1.2.5")]
     assert "Jane" not in json.dumps(reasons)
 

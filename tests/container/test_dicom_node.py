@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,10 @@ class Site:
         return self.inside("/usr/bin/storescu", "-v", "-aet", caller, "-aec", called, "+sd", "+r", "127.0.0.1",
                            str(NODE), folder)  # fmt: skip
 
-    def results(self) -> dict[str, str]:
-        """What Orthanc holds: SOP class -> its identifier."""
-        names = self.get("instances") or []
-        return {self.get(f"instances/{name}/tags?simplify")["SOPClassUID"]: name for name in names}
+    def results(self) -> dict[tuple[str, str], str]:
+        """What Orthanc holds: study and SOP class -> its identifier."""
+        tags = {name: self.get(f"instances/{name}/tags?simplify") for name in self.get("instances") or []}
+        return {(each["StudyInstanceUID"], each["SOPClassUID"]): name for name, each in tags.items()}
 
     def log(self) -> str:
         """What the container has said."""
@@ -131,24 +131,26 @@ def site(engine: Engine, image: str, tmp_path: Path) -> Iterator[Site]:
         engine.podman("rm", "--force", "--time=1", name)
 
 
-def _study_of(site: Site, kind: str) -> Path:
-    """A result as the PACS gives it out."""
-    path = site.folder / f"{kind}.dcm"
-    name = site.results()[kind]
+def _report_of(site: Site, study_uid: str) -> Path:
+    """A study's report as the PACS gives it out."""
+    path = site.folder / f"{study_uid}.dcm"
+    name = site.results()[study_uid, SR]
     site.inside("curl", "--fail", "--silent", "-o", path, f"http://127.0.0.1:{PACS_HTTP}/instances/{name}/file")
     return path
 
 
-def _check_results(site: Site, study_uid: str, *tolerance: str) -> None:
-    """Report and picture lie in the PACS, in the study that was sent, and dcmtk reads the report."""
-    _until(lambda: set(site.results()) == {SR, PICTURE}, "report and picture in the PACS")
-    assert [study["MainDicomTags"]["StudyInstanceUID"] for study in site.get("studies?expand")] == [study_uid]
-    command = ["/usr/bin/dsrdump", *tolerance, _study_of(site, SR)]
-    dump = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert dump.returncode == 0, dump.stderr
-    assert "Comprehensive 3D SR" in dump.stdout
-    assert "Imaging Measurement Report" in dump.stdout
-    assert "UNVERIFIED" in dump.stdout.upper()
+def _check_results(site: Site, study_uids: Collection[str], *tolerance: str) -> None:
+    """One report and one picture lie in the PACS of each study that was sent, and dcmtk reads the report."""
+    wanted = {(uid, kind) for uid in study_uids for kind in (SR, PICTURE)}
+    _until(lambda: set(site.results()) == wanted, "report and picture in the PACS", 90 * len(study_uids))
+    assert len(site.get("instances")) == len(wanted)
+    for uid in study_uids:
+        command = ["/usr/bin/dsrdump", *tolerance, _report_of(site, uid)]
+        dump = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert dump.returncode == 0, dump.stderr
+        assert "Comprehensive 3D SR" in dump.stdout
+        assert "Imaging Measurement Report" in dump.stdout
+        assert "UNVERIFIED" in dump.stdout.upper()
 
 
 def test_report_and_picture_of_a_study_that_was_sent_reach_the_pacs(site: Site, study: Path) -> None:
@@ -160,7 +162,7 @@ def test_report_and_picture_of_a_study_that_was_sent_reach_the_pacs(site: Site, 
     with site.pacs():
         sent = site.send(study)
         assert "Store Failed" not in sent.stdout + sent.stderr
-        _check_results(site, uid)
+        _check_results(site, [uid])
         assert re.search(r"^evenbeat_studies_total\{.*\} 1\.0$", site.page("metrics"), flags=re.MULTILINE)
     erased = site.engine.podman("exec", site.name, "evenbeat", "erase", uid, "--state", "/var/lib/evenbeat")
     assert "removed 90 received files" in erased.stdout
@@ -190,17 +192,21 @@ def test_results_wait_for_a_pacs_that_is_away_and_survive_a_killed_node(site: Si
     site.engine.podman("start", site.name)
     again = Site(site.engine, site.name, site.folder)
     with again.pacs():
-        _until(lambda: set(again.results()) == {SR, PICTURE}, "report and picture in the PACS")
+        _until(lambda: {kind for _, kind in again.results()} == {SR, PICTURE}, "report and picture in the PACS")
 
 
 @pytest.mark.real_data
-def test_a_real_study_comes_through(site: Site, real_data: Path) -> None:
+def test_each_real_study_becomes_a_report_of_its_own(site: Site, real_data: Path) -> None:
     """Sunnybrook, GE 1.5 T. Its UIDs have parts with leading zeros; the report refers to the images as they are."""
     import pydicom
 
-    folder = sorted(path for path in (real_data / "sunnybrook" / "dicoms").iterdir() if path.is_dir())[0]
-    first = next(path for path in folder.rglob("*") if path.is_file())
+    folders = sorted(path for path in (real_data / "sunnybrook" / "dicoms").iterdir() if path.is_dir())
+    assert len(folders) == 3
     with site.pacs():
-        site.send(folder)
-        uid = pydicom.dcmread(first, stop_before_pixels=True).StudyInstanceUID
-        _check_results(site, uid, "--invalid-item-value")
+        for folder in folders:
+            sent = site.send(folder)
+            assert "Store Failed" not in sent.stdout + sent.stderr
+        images = [next(path for path in folder.rglob("*") if path.is_file()) for folder in folders]
+        uids = {str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID) for path in images}
+        assert len(uids) == 3
+        _check_results(site, uids, "--invalid-item-value")

@@ -140,6 +140,44 @@ def test_images_without_uids_of_their_own_have_no_headers_to_refer_to(keyword: s
     assert used_headers(cine.files, {uid for phase in cine.sources for uid, _ in phase}) == []
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "refused"),
+    [
+        ("PatientName", "Other^Name", True),
+        ("PatientID", "other", True),
+        ("PatientID", "", True),
+        ("PatientBirthDate", "19700102", True),
+        ("PatientName", "Doe^Zo\u00eb ", False),
+        ("PatientWeight", "70", False),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_images_of_two_patients_in_one_study_are_never_read_together(
+    keyword: str, value: str, refused: bool, named: bool, tmp_path: Path
+) -> None:
+    """Half of a study came again after a correction. A name that is only written otherwise is the same name."""
+    study = beating_study()
+    for number, data in enumerate(study.files.values()):
+        data.SpecificCharacterSet, data.PatientName = ("ISO_IR 192", "ISO_IR 100")[number % 2], "Doe^Zo\u00eb"
+        data.PatientBirthDate = "19700101"
+        if number % 2:
+            setattr(data, keyword, value)
+        if not named:
+            data.SOPInstanceUID = "1.2.3"
+
+    def read() -> list[Dataset]:
+        cine = find_study(write_dicom(tmp_path, study)).cine()
+        return used_headers(cine.files, {uid for phase in cine.sources for uid, _ in phase})
+
+    if not refused:
+        assert len(read()) == (len(study.files) if named else 0)
+        return
+    with pytest.raises(Refusal) as raised:
+        read()
+    assert raised.value.code is Code.SEVERAL_PATIENTS
+    assert not any(word in raised.value.sentence for word in ("Doe", "Other", "other"))
+
+
 def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
     cine = find_study(write_dicom(tmp_path / "in", beating_study())).cine()
     shutil.rmtree(tmp_path / "in")

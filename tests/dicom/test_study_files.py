@@ -194,6 +194,6 @@ def test_images_of_several_studies_or_patients_are_refused(tmp_path: Path) -> No
     other = save(mr_image(StudyInstanceUID="1.7"), tmp_path / "2")
     assert _refused(first, other).code == Code.SEVERAL_STUDIES
     stranger = save(mr_image(PatientID="P2", InstanceNumber=2), tmp_path / "3")
-    assert _refused(first, stranger).code == Code.CONTRADICTORY_HEADERS
+    assert _refused(first, stranger).code == Code.SEVERAL_PATIENTS
     nameless = save(mr_image(PatientID=None, InstanceNumber=2), tmp_path / "4")
     assert len(read_study([first, nameless]).frames) == 2

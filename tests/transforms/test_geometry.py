@@ -14,10 +14,12 @@ from scipy.ndimage import map_coordinates
 from transforms.geometry import (
     crop_or_pad,
     orient_short_axis,
+    plane_product,
     product,
     resample_crop,
     resample_slices,
     resampling_matrix,
+    seen,
     spacing_mm,
 )
 
@@ -159,6 +161,19 @@ def test_a_product_along_an_axis_is_that_of_tensordot(axis: int) -> None:
     matrix = np.random.default_rng(5).random((3, 4)).astype(np.float32)
     expected = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis)), 0, axis)
     np.testing.assert_allclose(product(matrix, values, axis=axis), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.float64])
+def test_the_product_in_the_plane_is_the_one_along_each_axis_to_the_last_bit(kind: type) -> None:
+    """Prepared studies are compared by their bytes: how the product is written must not change one."""
+    values = (1000 * np.random.default_rng(6).random((3, 2, 40, 31))).astype(kind)[..., ::-1]
+    rows, cols = resampling_matrix(40, 1.4, 21, 3.0, 17.3), resampling_matrix(31, 1.6, 21, 3.0, 16.1)
+    by_row, by_col = seen(rows), seen(cols)
+    made = plane_product(rows, cols, values)
+    for index in np.ndindex(3, 2):
+        near = values[index][by_row, by_col].astype(np.float32)
+        expected = product(rows[:, by_row], product(cols[:, by_col], near, axis=-1), axis=-2)
+        assert made[index].tobytes() == expected.tobytes()
 
 
 def test_slices_run_from_the_first_to_the_last_of_the_stack() -> None:

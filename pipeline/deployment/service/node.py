@@ -220,4 +220,5 @@ class Service:
         self._day = today
         for one in self._drift():
             if one.index is not None:
-                self._log(f"drift_{one.measure}", vendor=one.vendor, count=one.n, value=one.index)
+                event = f"drift_{one.measure}"
+                self._log(event, vendor=one.vendor, reference=one.reference, count=one.n, value=one.index)

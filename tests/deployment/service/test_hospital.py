@@ -81,6 +81,32 @@ def test_a_study_is_answered_by_a_report_and_a_picture_and_these_are_not_read_in
         assert told.count("read") == 1
 
 
+@pytest.mark.slow
+def test_a_study_half_of_which_came_again_under_another_patient_is_refused_until_all_of_it_has(tmp_path: Path) -> None:
+    """Never a report that mixes two: nothing goes out in between, and then one under the new name."""
+    package = tiny_package(tmp_path / "package")
+    study = [dcmread(BytesIO(to_bytes(data))) for data in beating_study().files.values()]
+    half = len(study) // 2
+    with Pacs().listening() as pacs, serving(tmp_path, pacs.port, "--package", str(package.folder)) as (process, port):
+        assert process.stdout is not None
+        assert "started" in process.stdout.readline()
+        assert set(send(port, study)) == {0}
+        wait_for(lambda: len(pacs.received) == 2, 60)
+        for data in study:
+            data.PatientName = "Corrected^Name"
+        send(port, study[:half])
+        wait_for(lambda: len(results(tmp_path / "state")) == 2, 60)
+        send(port, study[half:])
+        wait_for(lambda: len(pacs.received) == 4, 60)
+        found = results(tmp_path / "state")
+    key = next(iter(found)).partition("/")[0]
+    assert [found[f"{key}/{revision}"]["status"] for revision in (1, 2, 3)] == ["read", "refused", "read"]
+    assert found[f"{key}/2"]["refusal"]["code"] == "SEVERAL_PATIENTS"
+    assert not list((tmp_path / "state" / "results" / key / "2").glob("*.dcm"))
+    names = {str(dcmread(path).PatientName) for path in (tmp_path / "state" / "results" / key / "3").glob("*.dcm")}
+    assert names == {"Corrected^Name"}
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_node_that_would_take_any_package_says_so_when_it_starts(
     told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

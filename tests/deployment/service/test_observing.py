@@ -7,14 +7,17 @@ import json
 import math
 import socket
 import sqlite3
+import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.tiny_studies import IDENTITY
 from pipeline.deployment.service.database import Database
 from pipeline.deployment.service.drift import (
     Stability,
@@ -27,6 +30,7 @@ from pipeline.deployment.service.log import Log
 from pipeline.deployment.service.metrics import Gauges, Metrics
 from pipeline.deployment.service.reading import Summary
 from pipeline.deployment.service.settings import Drift
+from tests.deployment.service.support import events, running, settings
 
 CANARY = "Doe^Jane"
 
@@ -45,7 +49,8 @@ def test_a_line_is_json_with_known_fields_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["study_key", "code", "verdict", "vendor", "destination", "error", "place", "version", "digest"]
+    "field",
+    ["study_key", "code", "verdict", "vendor", "reference", "destination", "error", "place", "version", "digest"],
 )
 def test_a_value_of_another_form_is_hidden(field: str) -> None:
     said = io.StringIO()
@@ -162,10 +167,26 @@ def test_bins_that_cannot_be_filled_raise_no_alarm(tmp_path: Path) -> None:
     assert [one.index for one in found] == pytest.approx([0, 0], abs=1e-9)
 
 
-def test_a_comparison_of_all_vendors_is_logged_as_such() -> None:
-    said = io.StringIO()
-    Log(said)("drift_vendor", vendor="all", value=0.1)
-    assert json.loads(said.getvalue())["vendor"] == "all"
+def test_the_daily_line_names_the_vendor_and_whose_audited_studies_it_is_compared_with(tmp_path: Path) -> None:
+    """As the metric does: 60 readings of each; of GE 60 studies were audited, of Canon none."""
+    own = {"n_cases": 60, "classes": {"A": 0.5, "B": 0.5}}
+    reference = {"n_cases": 100, "classes": {"A": 0.5, "B": 0.5}, "vendors": {"GE": own}}
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    rows = [(today, IDENTITY.digest, vendor, "predicted_class", "A", 60) for vendor in ("GE", "Canon")]
+    with running(settings(tmp_path)) as (service, said):
+        service._student = replace(service._student, reference=reference)
+        with service._database.transaction() as connection:
+            connection.executemany("INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?)", rows)
+        service.look_after()
+        service._next_round = 0
+        service.look_after()
+        page = service._metrics.text().decode()
+    told = [event for event in events(said) if event["event"] == "drift_predicted_class"]
+    assert {(line["vendor"], line["reference"]) for line in told} == {("GE", "GE"), ("Canon", "all"), ("all", "all")}
+    assert len(told) == 3, "once a day"
+    for line in told:
+        labels = f'measure="predicted_class",reference="{line["reference"]}",vendor="{line["vendor"]}"'
+        assert f"evenbeat_drift_psi{{{labels}}}" in page
 
 
 def metrics() -> Metrics:
