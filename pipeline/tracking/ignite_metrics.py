@@ -67,6 +67,7 @@ class GroupMetrics(Metric):
         split: first part of every name, e.g. ``val``.
         columns: grouping columns; ``field_strength_t`` may be text or tesla.
         known_groups: column -> groups to list even where the split has no case of them (``n = 0``).
+        gather: whether the cases of all ranks count; without, a rank may compute alone.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class GroupMetrics(Metric):
         split: str,
         columns: Sequence[str] = GROUP_COLUMNS,
         known_groups: Mapping[str, Sequence[str]] | None = None,
+        gather: bool = True,
     ) -> None:
         self.split = split
         self.columns = tuple(columns)
+        self.gather = gather
         self.known_groups = {column: tuple(groups) for column, groups in (known_groups or {}).items()}
         super().__init__(metrics_result_mode="flatten")  # a nested copy would be logged twice
 
@@ -113,7 +116,7 @@ class GroupMetrics(Metric):
 
     def compute(self) -> dict[str, float]:
         """Gather the cases of all ranks and name their metrics; empty if no case has a label."""
-        self._all = _in_dataset_order(_gathered(self._here))
+        self._all = _in_dataset_order(_gathered(self._here) if self.gather else [self._here])
         labelled = self._labelled()
         if not labelled:
             return {}

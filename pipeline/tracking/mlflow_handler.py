@@ -55,6 +55,7 @@ class MLflowTracker(MLFlowHandler):
             out. ``git_commit`` is looked up if it is not given.
         params: settings, logged when the run is created. Values over 5000 characters are cut and end in ``…``.
         metrics: called after every epoch. Values that are not finite are left out.
+        final: likewise, called once, when the engine completes, before ``artifacts``.
         artifacts: path in the run -> what gives the table, figure, data, file or folder when the engine completes, see
             :func:`~pipeline.tracking.mlflow_artifacts.store_artifact`.
         config: gives the text of the executed configuration, stored when the run starts as ``config/executed.yaml``,
@@ -77,6 +78,7 @@ class MLflowTracker(MLFlowHandler):
         tags: Tags | None = None,
         params: Mapping[str, object] | None = None,
         metrics: Sequence[MetricSource] = (),
+        final: MetricSource | None = None,
         artifacts: Mapping[str, Callable[[], Any]] | None = None,
         config: Callable[[], str | None] | None = None,
         model: ModelSource | None = None,
@@ -94,7 +96,7 @@ class MLflowTracker(MLFlowHandler):
         self.uri = resolve_tracking_uri(tracking_uri, output_dir)
         self.experiment_name, self.prefix = experiment, run_name
         self.tags = {key: str(value)[:LONGEST_VALUE] for key, value in (tags or {}).items() if value is not None}
-        self.params, self.metric_sources = dict(params or {}), tuple(metrics)
+        self.params, self.metric_sources, self.final = dict(params or {}), tuple(metrics), final
         self.artifact_sources, self.config, self.model = dict(artifacts or {}), config, model
         self.registered_model, self.alias = registered_model, alias
         self.run_id = ""
@@ -145,17 +147,16 @@ class MLflowTracker(MLFlowHandler):
         values = merged_scalars([engine.state.metrics, *(source() for source in self.metric_sources)])
         if self.cur_run is None or epoch <= self._epochs_logged:
             return
-        now = int(time.time() * 1000)  # ms
-        points = [Metric(name, value, now, epoch) for name, value in values.items()]
-        for first in range(0, len(points), METRICS_AT_ONCE):
-            self.client.log_batch(self.run_id, metrics=points[first : first + METRICS_AT_ONCE])
+        self._log_metrics(values, epoch)
         self.client.set_tag(self.run_id, EPOCHS_LOGGED, str(epoch))
         self._epochs_logged, self._news = epoch, True
 
-    def complete(self, engine: Engine) -> None:  # noqa: ARG002
-        """Store artifacts and network, and end the run as FINISHED."""
+    def complete(self, engine: Engine) -> None:
+        """Log what is final, store artifacts and network, and end the run as FINISHED."""
         if self.cur_run is None:
             return
+        if self.final is not None and self._news:
+            self._log_metrics(merged_scalars([self.final()]), int(engine.state.epoch))
         for path, source in self.artifact_sources.items():
             store_artifact(self.client, self.run_id, path, source())
         if self.model is not None and self._news:
@@ -226,6 +227,12 @@ class MLflowTracker(MLFlowHandler):
         seed = self.tags.get("seed")
         name = unique_run_name(self.prefix, self.tags.get("method"), seed and f"seed{seed}")
         return self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+
+    def _log_metrics(self, values: Mapping[str, float], epoch: int) -> None:
+        now = int(time.time() * 1000)  # ms
+        points = [Metric(name, value, now, epoch) for name, value in values.items()]
+        for first in range(0, len(points), METRICS_AT_ONCE):
+            self.client.log_batch(self.run_id, metrics=points[first : first + METRICS_AT_ONCE])
 
     def _log_params(self, params: Mapping[str, object]) -> None:
         """Log what the run does not have yet; MLflow refuses to change a parameter."""

@@ -34,8 +34,10 @@ def training_augmentation(*, geometry: bool = True, upright: bool = False, appea
     ringing, as in a scanner: what of k-space is not kept takes its noise along.
 
     Args:
-        geometry: turn and mirror in the plane, shift by up to 4 pixels, scale by up to 10 %; alike in all channels. No
-            scaling in one direction alone: the shape is the diagnosis, its orientation is not.
+        geometry: mirror and turn in the plane, then shift by up to 4 pixels along the rows' axis and stretch or shrink
+            by up to 10 % along that axis alone; alike in all channels. The turn makes it any direction of the heart. A
+            plane that lies obliquely to the short axis shows a heart stretched in one direction, and its diagnosis
+            stays.
         upright: for pictures that mean something else upside down, as digits do: turn by up to 20 degrees only, and
             do not mirror.
         appearance: change contrast, bias, noise and resolution.
@@ -64,8 +66,8 @@ def _geometry(*, upright: bool) -> list[Transform]:
         KEY,
         prob=0.9,
         rotate_range=UPRIGHT_RAD if upright else math.pi,
-        translate_range=4,
-        scale_range=0.1,
+        translate_range=(4,),  # of one element: the rows' axis alone
+        scale_range=(0.1,),  # likewise
         padding_mode="border",
         cache_grid=False,
     )

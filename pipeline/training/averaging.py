@@ -84,11 +84,15 @@ class WeightAveraging:
         if self.average is not None:
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.update)
 
+    def first_epoch(self, epochs: int) -> int:
+        """The first of so many epochs after which `network` is what was asked for: an average, or the trained one."""
+        return 1 if self.average is None else int(self.start * epochs) + 1
+
     def update(self, trainer: Engine) -> None:
         """Take in the weights of the epoch that ended."""
         if self.average is None:
             return
-        if trainer.state.epoch <= int(self.start * (trainer.state.max_epochs or 0)):
+        if trainer.state.epoch < self.first_epoch(trainer.state.max_epochs or 0):
             self.network.load_state_dict(self.trained.state_dict())
             return
         self.average.update_parameters(self.trained)

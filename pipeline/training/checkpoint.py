@@ -11,9 +11,10 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from torch import nn
+from torch import distributed, nn
 
 from pipeline.files import atomic_path
+from pipeline.training.averaging import WeightAveraging
 from pipeline.training.networks import Classifier
 
 KeptEpoch = Literal["last", "best"]
@@ -41,9 +42,9 @@ class TrainingState:
 
     ``last.pt`` holds all that the next epoch depends on. Everything random in an epoch is a function of the seed
     and the epoch's number: generators are seeded anew as an epoch starts, so that the random state to be saved is
-    these two numbers, and an interrupted run ends with the very weights of an unbroken one. ``model.pt`` holds the
-    validated network of the last epoch, or of the best one. Both are written beside their name and renamed, with
-    tensors and plain values only, and load with ``weights_only=True``.
+    these two numbers, and an interrupted run ends as an unbroken one would: with the very weights on a CPU, on a GPU up
+    to the order in which it adds. ``model.pt`` holds the validated network of the last epoch, or of the best one. Both
+    are written beside their name and renamed, with tensors and plain values only, and load with ``weights_only=True``.
 
     Attach it before every other handler: it seeds and restores at their first event.
 
@@ -57,7 +58,8 @@ class TrainingState:
         epochwise: data set and sampler, told of each epoch as it starts.
         selection: value by which epochs are compared, called after those that were validated.
         val_interval: epochs between validations.
-        kept_epoch: ``last``; or ``best``: the one whose ``selection`` was highest, the later of two equals.
+        kept_epoch: ``last``; or ``best``: the one whose ``selection`` was highest, the later of two equals; with
+            averaging among those from which on there is an average.
         record: what the model must remember (recipe, classes, groups, run ids), called when it is saved.
     """
 
@@ -118,10 +120,11 @@ class TrainingState:
     def attach(self, trainer: Engine) -> None:
         """Restore at the start, seed each epoch, save after it and after whatever else its end brings."""
         epochs = trainer.state.max_epochs or 0
-        if self.kept_epoch == "best" and self.val_interval > epochs:
+        first, last = self._first_epoch(epochs), epochs - epochs % self.val_interval
+        if self.kept_epoch == "best" and last < first:
             raise ValueError(
-                f"the best epoch is chosen by validation, but val_interval {self.val_interval} exceeds the {epochs} "
-                "epochs; lower val_interval"
+                f"the best epoch is chosen by validation among epochs {first} to {epochs}, but with val_interval "
+                f"{self.val_interval} none of them is validated; lower val_interval, or averaging_start"
             )
         trainer.add_event_handler(Events.STARTED, self.restore)
         trainer.add_event_handler(Events.EPOCH_STARTED, self.seed_epoch)
@@ -131,11 +134,17 @@ class TrainingState:
         """Put back the last checkpoint, if there is one.
 
         Raises:
-            ValueError: if it comes from a run with other settings.
+            ValueError: if it comes from a run with other settings, or in another number of processes.
         """
         saved = self._saved()
         if saved is None:
             return
+        before, now = saved.get("processes", _processes()), _processes()
+        if before != now:
+            raise ValueError(
+                f"{self.path} must go on in as many processes as it began, {before}, but there are {now}: the schedule "
+                "has another number of steps; start as many, or choose another output folder"
+            )
         self.network.load_state_dict(saved["model"])
         for name, part in self.parts.items():
             part.load_state_dict(saved["parts"][name])
@@ -165,7 +174,8 @@ class TrainingState:
             return
         epoch = trainer.state.epoch
         value = float(self.selection()) if epoch % self.val_interval == 0 else math.nan
-        last, better = epoch == trainer.state.max_epochs, value >= self.kept["selection"]
+        last = epoch == trainer.state.max_epochs
+        better = value >= self.kept["selection"] and epoch >= self._first_epoch(trainer.state.max_epochs or 0)
         if last if self.kept_epoch == "last" else better:
             self.kept = {"epoch": epoch, "selection": value}
             self._write(self.model_path, {"model": self.validated.state_dict(), **self.record(), **self.kept})
@@ -173,6 +183,7 @@ class TrainingState:
             "format": 1,
             "epoch": epoch,
             "finished": False,
+            "processes": _processes(),
             "model": self.network.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "random_state": {"seed": self.seed, "epoch": epoch},
@@ -180,6 +191,11 @@ class TrainingState:
             "settings": {key: self._plain(key) for key in self.settings},
         }
         self._write(self.path, state)
+
+    def _first_epoch(self, epochs: int) -> int:
+        """The first of so many epochs that may be chosen."""
+        averages = [part for part in self.parts.values() if isinstance(part, WeightAveraging)]
+        return max([1, *(average.first_epoch(epochs) for average in averages)])
 
     def _saved(self) -> dict[str, Any] | None:
         """The last checkpoint, if there is one, of a run with these settings."""
@@ -207,6 +223,10 @@ class TrainingState:
     def _write(path: Path, state: Mapping[str, Any]) -> None:
         with atomic_path(path) as temporary:
             torch.save(dict(state), temporary)
+
+
+def _processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

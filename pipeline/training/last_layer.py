@@ -22,6 +22,7 @@ from pipeline.files import atomic_path
 from pipeline.training.checkpoint import build_network, load_checkpoint
 from pipeline.training.networks import Classifier
 from pipeline.training.processes import first_process_only
+from pipeline.training.randomness import generators_kept
 
 Kind = Literal["none", "dfr"]
 
@@ -138,9 +139,26 @@ class LastLayerRetraining:
         self.folds = folds
 
     def attach(self, trainer: Engine) -> None:
-        """Run when training has come to its end."""
+        """Check the held-out cases before the first epoch, and run when training has come to its end."""
         if self.kind != "none":
+            trainer.add_event_handler(Events.STARTED, self.check)
             trainer.add_event_handler(Events.COMPLETED, self.run)
+
+    def check(self, trainer: Engine) -> None:
+        """Refuse, before any training, what `retrain_last_layer` would refuse after it.
+
+        Args:
+            trainer: its ``network`` has the classes.
+
+        Raises:
+            ValueError: if a class has fewer held-out patients than there are folds, or a case has no label.
+        """
+        network: Any = trainer.network  # type: ignore[attr-defined]
+        head = getattr(network, "module", network).head  # inside DistributedDataParallel, the network inside
+        with generators_kept():  # a loader draws a seed
+            known = [(np.asarray(batch["label"]), np.asarray(batch["patient_id"])) for batch in self.batches]
+        labels, patients = (np.concatenate(values) for values in zip(*known, strict=True))
+        _check_patients(labels, patients, classes=head.out_features, folds=self.folds)
 
     def run(self) -> None:
         """Retrain it, or say that this was done before."""

@@ -48,14 +48,19 @@ class Teachers:
         self.count = len(checkpoints)
         self.checkpoints = [*checkpoints, *([biased_checkpoint] if biased_checkpoint else [])]
         self.biased = biased_checkpoint is not None
+        self.kind: Kind | None = None
+        self.adaptive = False
         self.cohort, self.training, self.held_out = cohort, training, held_out
         self.folder, self.device = Path(folder), torch.device(device)
         self.records = [checked_model(path, cohort.recipe_digest, cohort.classes) for path in self.checkpoints]
 
     @property
     def run_ids(self) -> str | None:
-        """MLflow runs of the teachers, comma-separated; ``None`` without a teacher."""
-        return ",".join(str(record["mlflow_run_id"]) for record in self.records[: self.count]) or None
+        """MLflow runs of the teachers, comma-separated, and ``biased=<run>`` at last; ``None`` without a teacher."""
+        runs = [str(record["mlflow_run_id"]) for record in self.records]
+        if self.biased:
+            runs[-1] = f"biased={runs[-1]}"
+        return ",".join(runs) or None
 
     @cached_property
     def targets(self) -> Tensor | None:
@@ -82,7 +87,7 @@ class Teachers:
             seed: of random draws.
 
         Raises:
-            ValueError: if the kind needs what these teachers lack.
+            ValueError: if the kind needs what these teachers lack, or weights came that it does not take.
         """
         if not self.checkpoints:
             return None
@@ -91,12 +96,14 @@ class Teachers:
                 f"biased_checkpoint is for the combination 'gradient' and for it alone, got combination {kind!r} "
                 f"{'with' if self.biased else 'without'} a biased_checkpoint"
             )
+        self.kind = kind
+        self._check_adaptive()
         trust = trust_from_accuracy(self.quality[0], 1 / len(self.cohort.classes)) if kind == "trust" else None
         matched = self._matched() if kind == "group" else None
         return TeacherCombination(
             kind,
             len(self.checkpoints),
-            weights=weights if kind == "permuted" else None,
+            weights=weights,
             trust=trust,
             matched=matched,
             temperature=temperature,
@@ -108,8 +115,22 @@ class Teachers:
 
         Returns:
             ``None`` unless ``adaptive``: then every group has the same share.
+
+        Raises:
+            ValueError: if several teachers are combined by group: a group's margin is not the mean of them all.
         """
+        self.adaptive = adaptive
+        self._check_adaptive()
         return alpha_from_margins(self.quality[1].mean(dim=0)) if adaptive and self.checkpoints else None
+
+    def _check_adaptive(self) -> None:
+        """A config may ask for combination and shares in any order; the second to come is refused."""
+        if self.adaptive and self.kind in ("trust", "group") and self.count > 1:
+            raise ValueError(
+                "adaptive_alpha goes by the mean margin over all teachers, which must count alike in every group, got "
+                f"{self.count} teachers and combination {self.kind!r}; set adaptive_alpha to false, or choose another "
+                "combination"
+            )
 
     def _matched(self) -> list[int]:
         """Index of the teacher of each group."""

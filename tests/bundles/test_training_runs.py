@@ -22,7 +22,7 @@ from mlflow.entities import Run
 from pipeline.cohort.case import read_datalist
 from pipeline.tracking.mlflow_store import resolve_tracking_uri
 from pipeline.tracking.predictions import read_predictions
-from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.checkpoint import load_checkpoint, load_network
 
 TEACHER, STUDENT = "cardiac_cine_teacher", "cardiac_cine_student"
 VENDORS = ("canon", "ge", "philips", "siemens")
@@ -303,6 +303,51 @@ def test_the_model_kept_is_that_of_the_last_epoch_with_its_validation(
 
 
 @pytest.mark.slow
+def test_what_is_recorded_at_the_end_is_said_of_the_model_that_is_saved(
+    workflow: Callable[..., Any], prepared: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    """Epoch 2 is validated and epoch 3 is saved: its loss is worked out from `model.pt` and the studies."""
+    configs, settings = ["train.yaml", "methods/erm.yaml"], {**small, "num_epochs": 3, "val_interval": 2}
+    workflow(STUDENT, configs, output_dir=str(tmp_path), **settings)
+    run = runs_of(tmp_path)["student"]
+    curve = history(tmp_path, run, "validation/loss/average")
+    assert list(curve) == [2]
+
+    cases = read_datalist(prepared / "datalist.json").sections["validation"]
+    images = torch.from_numpy(np.stack([np.load(case.image)["image"] for case in cases]))
+    labels = torch.tensor([("NOR", "HCM", "DCM").index(case.label) for case in cases])
+    with torch.no_grad():
+        logits = load_network(tmp_path / "model.pt")(images)
+    expected = float(torch.nn.functional.cross_entropy(logits, labels))
+    assert history(tmp_path, run, "model/epoch") == {3: 3}
+    assert history(tmp_path, run, "model/validation/loss/average")[3] == pytest.approx(expected, rel=1e-5)
+    assert curve[2] != pytest.approx(expected, rel=1e-3)
+    stored = client(tmp_path).download_artifacts(run.info.run_id, "per_group.json", str(tmp_path))
+    right = (logits.argmax(dim=1) == labels).numpy()
+    said = {row["group"]: row["accuracy"] for row in yaml.safe_load(Path(stored).read_text()) if row["n"]}
+    for vendor in ("Siemens", "Canon"):
+        assert said[vendor] == pytest.approx(right[[case.vendor == vendor for case in cases]].mean())
+
+
+@pytest.mark.slow
+def test_a_last_layer_is_refused_before_training_or_recorded_by_left_out_patients(
+    workflow: Callable[..., Any], small: dict[str, Any], tmp_path: Path
+) -> None:
+    """Four validation patients of each class: too few for five folds, enough for three."""
+    configs = ["train.yaml", "methods/erm.yaml", "methods/dfr.yaml"]
+    with pytest.raises(RuntimeError) as refused:  # MONAI's, which says where in the config
+        workflow(STUDENT, configs, output_dir=str(tmp_path), **small)
+    assert "each of 5 folds, but labels have so many: {0: 4, 1: 4, 2: 4}" in str(refused.value.__cause__)
+    assert list(tmp_path.iterdir()) == []
+    workflow(STUDENT, configs, output_dir=str(tmp_path), **small, **{"last_layer_retraining#folds": 3})
+    fit = load_checkpoint(tmp_path / "model.pt")["last_layer_fit"]
+    run = runs_of(tmp_path)["student"]
+    found = {name: value for name, value in run.data.metrics.items() if name.startswith("model/")}
+    assert found == {"model/epoch": 2, "model/left_out/accuracy/worst": fit["worst_group_accuracy"][fit["strength"]]}
+    assert "per_group.json" not in [item.path for item in client(tmp_path).list_artifacts(run.info.run_id)]
+
+
+@pytest.mark.slow
 def test_the_teachers_run_is_recorded_by_group_and_registered(trained_teacher: Path) -> None:
     run = runs_of(trained_teacher)["teacher"]
     assert run.info.status == "FINISHED"
@@ -331,4 +376,5 @@ def test_two_processes_train_one_model_in_one_run(
         assert not [key for key in saved if key.startswith("module.")]
         run = runs_of(tmp_path / name)[name]
         assert sorted(history(tmp_path / name, run, "train/loss")) == [1, 2]
-        assert run.data.metrics["validation/n/vendor/ge"] == 3
+        assert run.data.metrics["validation/n/vendor/ge"] == run.data.metrics["model/validation/n/vendor/ge"] == 3
+        assert last(tmp_path / name)["processes"] == 2

@@ -119,6 +119,16 @@ def test_a_training_is_recorded_as_one_finished_run(shared: Path) -> None:
     assert stored == "alpha: 0.5\n"  # T12
 
 
+def test_what_is_final_is_logged_once_at_the_last_epoch(shared: Path) -> None:
+    """What is not finite is left out, as of other metrics."""
+    tracker = MLflowTracker(output_dir=shared, final=lambda: {"model/epoch": 1, "model/auc": float("nan")})
+    made = engine()
+    tracker.attach(made)
+    made.run([0], max_epochs=2)
+    assert history(shared, tracker.run_id, "model/epoch") == [(2, 1.0)]
+    assert "model/auc" not in recorded(shared, tracker).data.metrics
+
+
 def test_nothing_is_written_before_the_engine_starts(tmp_path: Path) -> None:
     """A configuration that is only parsed, or refused, leaves no database."""
     tracker = MLflowTracker(output_dir=tmp_path)

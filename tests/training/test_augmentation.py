@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.transforms import RandAffined
 
-from pipeline.training.augmentation import training_augmentation
+from pipeline.training.augmentation import _geometry, training_augmentation
 
 IMAGE = torch.randn(2, 8, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -85,6 +86,33 @@ def test_upright_pictures_stay_upright_and_others_are_turned_to_any_side() -> No
     slopes = [_slope_along_columns(seed, upright=True) for seed in range(30)]
     assert min(slopes) > 0.75  # cos of 20 degrees, scaled by 10 %
     assert min(_slope_along_columns(seed) for seed in range(30)) < -0.75
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_pictures_are_moved_and_stretched_along_one_axis_alone(upright: bool) -> None:
+    """A matrix from pixels of the new picture to those of the old: columns keep their length, rows need not.
+
+    It turns last, so that the shift lies along what has become of the rows' axis.
+    """
+    moved = _geometry(upright=upright)[-1]
+    assert isinstance(moved, RandAffined)
+    stretches, shifts = [], []
+    for seed in range(100):
+        grid = moved.rand_affine.rand_affine_grid
+        grid.set_random_state(seed=seed)
+        grid(spatial_size=(32, 32))
+        matrix = grid.get_transformation_matrix()
+        assert matrix is not None
+        rows, columns, shift = matrix[:2, :3].double().T
+        lengths = torch.linalg.svdvals(matrix[:2, :2].double())
+        assert float((lengths - 1).abs().min()) < 1e-6
+        assert float(columns.norm()) == pytest.approx(1, abs=1e-6)
+        assert float(rows[0] * shift[1] - rows[1] * shift[0]) == pytest.approx(0, abs=1e-5)
+        stretches.append(float(lengths.prod()))
+        shifts.append(float(shift.norm()))
+    assert 0.9 <= min(stretches) < 0.92
+    assert 1.08 < max(stretches) <= 1.1
+    assert 3.5 < max(shifts) <= 4
 
 
 def test_noise_is_filtered_by_what_resolution_keeps() -> None:

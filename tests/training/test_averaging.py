@@ -162,6 +162,15 @@ def test_until_the_average_has_two_epochs_it_has_the_weights_of_training(start: 
     assert equal == list(range(1, last_equal + 1))
 
 
+@pytest.mark.parametrize(("kind", "start", "expected"), [("swa", 0.0, 1), ("ema", 0.5, 3), ("none", 0.5, 1)])
+def test_the_first_epoch_of_an_average_is_the_first_that_it_counts(kind: Kind, start: float, expected: int) -> None:
+    training = Training(kind, start=start)
+    assert training.averaging.first_epoch(EPOCHS) == expected
+    if training.averaging.average is not None:
+        training.stop_after(expected).run()
+        assert int(training.averaging.average.n_averaged) == 1
+
+
 def test_before_the_start_the_statistics_are_those_of_training() -> None:
     """Until then the network that is validated is the trained one, not one with statistics taken anew."""
     training = Training("ema", start=0.9).stop_after(4).run()

@@ -13,6 +13,7 @@ from ignite.engine import Events
 from monai.data import DataLoader
 from monai.transforms import Compose, RandGaussianNoised
 
+from pipeline.training import checkpoint
 from pipeline.training.averaging import WeightAveraging
 from pipeline.training.checkpoint import (
     KeptEpoch,
@@ -43,7 +44,9 @@ def _items(folder: Path) -> list[dict[str, Any]]:
 class Training:
     """A tiny distillation with everything random that a real one has."""
 
-    def __init__(self, folder: Path, kept_epoch: KeptEpoch = "best", **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, kept_epoch: KeptEpoch = "best", averaging_start: float = 0.4, **settings: Any
+    ) -> None:
         torch.manual_seed(0)
         items = _items(folder.parent / f"{folder.name}-data")
         data = AugmentedViews(
@@ -60,7 +63,9 @@ class Training:
         self.network = Classifier(classes=3, channels=4, widths=(4, 4, 4, 4))
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.01)
         self.objective = DistillationObjective(["a", "b"], [7, 6], weighting="groups", group_step=0.5)
-        averaging = WeightAveraging(self.network, kind="swa", start=0.4, decay=0.9, batches=loader, device="cpu")
+        averaging = WeightAveraging(
+            self.network, kind="swa", start=averaging_start, decay=0.9, batches=loader, device="cpu"
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 0.01, total_steps=EPOCHS * len(loader))
         self.state = TrainingState(
             folder=folder,
@@ -241,7 +246,7 @@ def test_checkpoints_hold_tensors_and_plain_values_only(unbroken: Training) -> N
 
 def test_nothing_half_written_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training(tmp_path / "run")
-    training.stop_in(2, 1)
+    training.stop_in(3, 1)
     with pytest.raises(KeyboardInterrupt):
         training.state.run(training.trainer)
     before = training.state.path.read_bytes()
@@ -276,8 +281,38 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
 def test_validating_less_often_than_training_lasts_is_refused(tmp_path: Path) -> None:
     training = Training(tmp_path / "run")
     training.state.val_interval = EPOCHS + 1
-    with pytest.raises(ValueError, match="val_interval 5 exceeds the 4 epochs"):
+    with pytest.raises(ValueError, match="among epochs 2 to 4, but with val_interval 5 none"):
         training.state.attach(training.trainer)
+
+
+def test_what_was_validated_before_there_is_an_average_is_not_kept(tmp_path: Path) -> None:
+    """Averaging starts after 0.8 of 4 epochs: epoch 4 is kept though others score higher, and no other can be."""
+    training = Training(tmp_path / "run", averaging_start=0.8)
+    training.state.run(training.trainer)
+    saved = load_checkpoint(training.state.model_path)
+    assert (saved["epoch"], saved["selection"]) == (4, 0.5)
+    other = Training(tmp_path / "other", averaging_start=0.8)
+    other.state.val_interval = 3
+    with pytest.raises(ValueError, match="among epochs 4 to 4, but with val_interval 3 none"):
+        other.state.attach(other.trainer)
+
+
+def test_training_goes_on_in_as_many_processes_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cycle of the learning rate is laid out over the steps of one process. An older file does not tell."""
+    first = Training(tmp_path / "run")
+    first.stop_in(2, 1)
+    with pytest.raises(KeyboardInterrupt):
+        first.state.run(first.trainer)
+    second = Training(tmp_path / "run")
+    monkeypatch.setattr(checkpoint, "_processes", lambda: 2)
+    with pytest.raises(ValueError, match="in as many processes as it began, 1, but there are 2"):
+        second.state.restore(second.trainer)
+    assert second.trainer.state.epoch == 0
+    old = torch.load(second.state.path, weights_only=True)
+    del old["processes"]
+    torch.save(old, second.state.path)
+    second.state.restore(second.trainer)
+    assert second.trainer.state.epoch == 1
 
 
 def test_the_selection_is_not_asked_for_in_epochs_without_validation(tmp_path: Path) -> None:

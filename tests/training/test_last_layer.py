@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -218,12 +219,33 @@ def test_a_retrained_checkpoint_is_left_alone(checkpoint: Path, capsys: pytest.C
 
 def test_training_ends_with_the_retraining(checkpoint: Path) -> None:
     """What comes behind it at the end, such as the registration of the model, finds the new layer."""
-    engine, found = Engine(lambda *_: None), []
+    engine, found = _trainer(_network()), []
     LastLayerRetraining(checkpoint, _batches(_items()), kind="dfr", device="cpu", seed=5).attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: found.append(load_checkpoint(checkpoint)))
     engine.add_event_handler(Events.COMPLETED, lambda: found.append(load_checkpoint(checkpoint)))
     engine.run([0], max_epochs=1)
     assert ["last_layer_fit" in state for state in found] == [False, True]
+
+
+def _trainer(network: torch.nn.Module) -> Engine:
+    """An engine with a network, as a trainer has."""
+    engine = Engine(lambda *_: None)
+    engine.network = network  # type: ignore[attr-defined]
+    return engine
+
+
+@pytest.mark.parametrize("inside", [lambda network: network, lambda network: SimpleNamespace(module=network)])
+def test_too_few_held_out_patients_are_told_before_the_first_epoch(checkpoint: Path, inside: Any) -> None:
+    """Class 2 has none; an hour of training would come before the same message. Nothing random is drawn."""
+    items = [item for item in _items() if item["label"] != 2]
+    engine, epochs = _trainer(inside(_network(3))), []
+    LastLayerRetraining(checkpoint, _batches(items), kind="dfr", device="cpu", seed=5).attach(engine)
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda: epochs.append(1))
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"each of 5 folds, but labels have so many: \{2: 0\}"):
+        engine.run([0], max_epochs=1)
+    assert epochs == []
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_without_retraining_the_checkpoint_is_left_alone(checkpoint: Path) -> None:

@@ -69,7 +69,8 @@ def test_what_is_looked_up_are_the_teachers_logits_in_their_order_the_biased_one
         with torch.no_grad():
             direct = load_network(path)(teachers.training.image(2, 0)[None])[0]
         torch.testing.assert_close(teachers.targets[place, 0, 2], direct, atol=1e-5, rtol=1e-5)
-    assert teachers.run_ids == "run1,run2"
+    assert teachers.run_ids == "run1,run2,biased=run3"
+    assert make(paths[0], paths[1]).run_ids == "run1,run2"
 
 
 def test_without_a_teacher_there_is_nothing_to_learn_from(make: Make) -> None:
@@ -124,6 +125,40 @@ def test_a_biased_model_belongs_to_the_gradient_combination_alone(
     teachers = make(tmp_path / "0.pt", biased_checkpoint=other if biased else None)
     with pytest.raises(ValueError, match="biased_checkpoint is for the combination 'gradient'"):
         teachers.combination(kind, weights=None, temperature=4.0, seed=0)
+
+
+def test_weights_are_refused_where_they_would_do_nothing(make: Make, tmp_path: Path) -> None:
+    teachers = make(tmp_path / "0.pt", _model(tmp_path / "1.pt", 1))
+    assert teachers.combination("permuted", weights=[0.7, 0.3], temperature=4.0, seed=0) is not None
+    with pytest.raises(ValueError, match=r"'mean' takes no weights, got \[0.7, 0.3\]; leave weights out"):
+        teachers.combination("mean", weights=[0.7, 0.3], temperature=4.0, seed=0)
+
+
+@pytest.mark.parametrize("first", ["combination", "share"])
+@pytest.mark.parametrize("kind", ["trust", "group"])
+def test_an_adaptive_share_is_refused_where_each_group_has_teachers_of_its_own(
+    make: Make, tmp_path: Path, kind: Any, first: str
+) -> None:
+    """The mean margin of all would be the share of one; whichever of the two is asked for first."""
+    several = make(*(_model(tmp_path / f"{g}.pt", n, only_group=g) for n, g in enumerate(COHORT.group_names)))
+    steps = [
+        lambda: several.combination(kind, weights=None, temperature=4.0, seed=0),
+        lambda: several.alpha_of_group(adaptive=True),
+    ]
+    one, other = steps if first == "combination" else reversed(steps)
+    one()
+    with pytest.raises(ValueError, match=f"got 2 teachers and combination '{kind}'; set adaptive_alpha to false"):
+        other()
+
+
+def test_an_adaptive_share_goes_with_a_single_teacher_and_with_those_that_count_alike(
+    make: Make, tmp_path: Path
+) -> None:
+    one, two = make(tmp_path / "0.pt"), make(tmp_path / "0.pt", _model(tmp_path / "1.pt", 1))
+    one.combination("trust", weights=None, temperature=4.0, seed=0)
+    two.combination("mean", weights=None, temperature=4.0, seed=0)
+    for teachers in (one, two):
+        assert teachers.alpha_of_group(adaptive=True) is not None
 
 
 def test_a_teacher_of_another_recipe_is_refused_before_it_is_asked(make: Make, tmp_path: Path) -> None:
