@@ -116,6 +116,11 @@ def blocks_of(plan: Plan, *, seeds: Sequence[int] | None = None, only: Sequence[
     return blocks
 
 
+def planned_digests(plan: Plan, seeds: Sequence[int]) -> set[str]:
+    """Digests that the plan's results have as it is today, with some seeds: others are of former settings or code."""
+    return {cell.config_digest for block in blocks_of(plan, seeds=seeds) for cell in block.cells}
+
+
 def fitted_to_validation(plan: Plan, model: str) -> bool:
     """Whether a model or a teacher of its learns from validation patients, who then cannot choose it.
 

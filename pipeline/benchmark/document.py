@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from pipeline.benchmark.analysis import AUC_REPLICATES, REPLICATES
+from pipeline.benchmark.cells import planned_digests
 from pipeline.benchmark.plan import Plan, TeacherPlan, find_plans, shipped_plans
 from pipeline.benchmark.reading import Measurement, read_measurements
 from pipeline.benchmark.sections import Section, methods_section
@@ -69,14 +70,23 @@ chosen, given up or stopped for what it did on test data.
 """
 
 
-def write_document(results_dir: str | Path, out: str | Path, *, plans: Sequence[Plan] | None = None) -> None:
+def write_document(
+    results_dir: str | Path,
+    out: str | Path,
+    *,
+    plans: Sequence[Plan] | None = None,
+    planned: Callable[[Plan, Sequence[int]], Set[str]] = planned_digests,
+) -> None:
     """Write the page and its figures.
+
+    Results that a plan would not make today, as its settings or the code have changed, are left out, and counted.
 
     Args:
         results_dir: folder of the three tables; figures are put there, too.
         out: the Markdown file.
         plans: tell the question and how much belongs to a plan; the shipped ones if None. A plan that is not among
             them is described from its rows.
+        planned: digests of the results of a plan with some seeds.
 
     Raises:
         FileNotFoundError: if a table is not there.
@@ -91,7 +101,13 @@ def write_document(results_dir: str | Path, out: str | Path, *, plans: Sequence[
     present = [known.get(name) or _plan_of_rows(name, parts[name]) for name in sorted(parts, key=_place)]
     texts = [RULES]
     for plan in tqdm(present, desc="page", unit="plan"):
-        section = Section(plan, parts[plan.name], Path(results_dir), Path(out).parent)
+        found = parts[plan.name]
+        current = planned(plan, sorted({m.cell.seed for m in found})) if plan.name in known else None
+        kept = [m for m in found if current is None or m.cell.config_digest in current]
+        if not kept:
+            texts.append(f"## {_title(plan)}\n\n{_outdated(len(found))} Run the plan again.\n")
+            continue
+        section = Section(plan, kept, Path(results_dir), Path(out).parent, outdated=len(found) - len(kept))
         body = KINDS.get(plan.name.partition("_")[0], methods_section)(section)
         texts.append("\n\n".join([_opening(section), *_legend(plan), body]) + "\n")
     with atomic_path(out) as temporary:
@@ -141,10 +157,19 @@ def _opening(section: Section) -> str:
         *([f"Budget: {'; '.join(budget)}."] if budget else []),
         *([f"**Incomplete: no result yet, or not with every setting, of {', '.join(section.absent)}.**"] * lacking),
         f"**Incomplete: {done} of {seeds} seeds.**" if done < seeds else f"{seeds} of {seeds} seeds.",
+        *([_outdated(section.outdated)] if section.outdated else []),
         f"{len(cells):,} models in {hours:.1f} core-hours, teachers without a row not counted.",
     ]
     folds = f" Each seed is a cross-validation in {plan.folds} folds, pooled." if plan.folds > 1 else ""
-    return f"## {TITLES.get(plan.name, plan.name)}\n\n*{plan.question.strip()}*\n\n" + "\n".join(lines) + folds
+    return f"## {_title(plan)}\n\n*{plan.question.strip()}*\n\n" + "\n".join(lines) + folds
+
+
+def _title(plan: Plan) -> str:
+    return TITLES.get(plan.name, plan.name)
+
+
+def _outdated(rows: int) -> str:
+    return f"**{rows} results are left out: the plan as it is today, run by today's code, would not make them.**"
 
 
 def _legend(plan: Plan) -> list[str]:

@@ -44,12 +44,14 @@ class Section:
         measurements: its cells.
         figures: folder of the figures.
         page: folder of the page, which links them.
+        outdated: cells that were left out.
     """
 
     plan: Plan
     measurements: Sequence[Measurement]
     figures: Path
     page: Path
+    outdated: int = 0
 
     @cached_property
     def whole_seeds(self) -> set[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.benchmark.blocks import BlockRun
-from pipeline.benchmark.cells import Block, blocks_of, fitted_to_validation
+from pipeline.benchmark.cells import Block, blocks_of, fitted_to_validation, planned_digests
 from pipeline.benchmark.plan import ModelPlan, TeacherPlan
 from pipeline.benchmark.results import Results
 from tests.benchmark import fakes
@@ -67,6 +67,14 @@ def test_a_model_with_seeds_of_its_own_is_laid_out_for_these_alone() -> None:
     assert [[cell.training.name for cell in b.cells][2:] for b in blocks_of(plan)] == [
         ["kd", "groupdistil"], ["erm", "kd", "groupdistil"],
     ]  # fmt: skip
+
+
+def test_what_a_plan_asks_for_today_follows_its_settings() -> None:
+    asked = planned_digests(fakes.plan(), [0])
+    assert asked == {cell.config_digest for b in blocks_of(fakes.plan(), seeds=[0]) for cell in b.cells}
+    assert not asked & planned_digests(
+        fakes.plan(budget={"student": {"num_epochs": 9}, "teacher": {"num_epochs": 9}}), [0]
+    )
 
 
 def test_overrides_of_a_member_come_before_the_teachers_and_those_before_the_budget() -> None:

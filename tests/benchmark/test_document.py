@@ -29,6 +29,9 @@ from tests.benchmark.synthetic import (
 GOOD, POOR = dict.fromkeys(VENDORS, 0.95), {**dict.fromkeys(VENDORS, 0.85), "GE": 0.4}
 
 
+OUTDATED = 0.0  # seconds of a row that its plan would not make today
+
+
 def _plan(name: str, *, seeds: int = 2, folds: int = 1, models: Sequence[str] = ()) -> Plan:
     return Plan(
         name, "Is it so?", "phantom", {"studies": 272}, ({},), tuple(range(seeds)), folds,
@@ -50,7 +53,7 @@ def _cells(plan: str, models: Mapping[str, Mapping[str, float]], seeds: int = 2,
 
 
 def _page(folder: Path, measurements: Sequence[Measurement], *plans: Plan) -> str:
-    """Plans without models get those of their rows."""
+    """Plans without models get those of their rows; these are what the plan asks for, unless they took no time."""
     write_results(folder / "benchmark", measurements)
     write_document(folder / "benchmark", folder / "benchmark.md", plans=[
         plan if plan.models else replace(plan, models={
@@ -58,7 +61,7 @@ def _page(folder: Path, measurements: Sequence[Measurement], *plans: Plan) -> st
             for m in measurements if (m.cell.plan, m.cell.role, "@" in m.cell.model) == (plan.name, "student", False)
         })
         for plan in plans
-    ])  # fmt: skip
+    ], planned=lambda *_: {m.cell.config_digest for m in measurements if m.cell.seconds != OUTDATED})  # fmt: skip
     return (folder / "benchmark.md").read_text()
 
 
@@ -133,6 +136,18 @@ def test_every_table_and_figure_has_its_command(tmp_path: Path) -> None:
     shown = [k for k, block in enumerate(blocks) if block.startswith(("|", "!["))]
     assert len(shown) == 4
     assert {blocks[k + 1] for k in shown} == {"`evenbeat benchmark headline`"}
+
+
+def test_results_of_former_settings_are_left_out_and_counted(tmp_path: Path) -> None:
+    cells = _cells("headline", {"kd": GOOD}) + _cells("headline", {"groupdistil": GOOD}, seconds=OUTDATED)
+    cells += _cells("digits", {"kd": GOOD}, seconds=OUTDATED)
+    page = _page(tmp_path, cells, _plan("headline"), _plan("digits"))
+    first, second = page.split("## Methods, on digits")
+    told = "**2 results are left out: the plan as it is today, run by today's code, would not make them.**"
+    assert told in first
+    assert re.search(r"^\| kd .* \|$", first, re.MULTILINE)
+    assert not re.search(r"^\| groupdistil \d", first, re.MULTILINE)
+    assert second.strip() == f"{told} Run the plan again."
 
 
 def test_what_a_name_stands_for_can_be_unfolded(tmp_path: Path) -> None:
