@@ -100,7 +100,7 @@ class BlockRun:
         return self.tools.training_size(BUNDLES[training.role], training.configs, overrides)
 
     def _trained(self, training: Training, datalist: Path) -> tuple[Path, float]:
-        """Folder of a trained model, and how long its training took, or its last part [s]; trains it if need be."""
+        """Folder of a trained model, and CPU time of its training, or of its last part [s]; trains it if need be."""
         home = self.folder / "models" / training.digest
         if not (home / TRAINED).is_file():
             if training.digest in self.failed:
@@ -121,9 +121,9 @@ class BlockRun:
         with FileLock(home / ".lock"):  # a block of another plan may want the very same model
             if (home / TRAINED).is_file():
                 return
-            start = time.perf_counter()
+            start = time.process_time()
             self.tools.run_bundle(BUNDLES[training.role], training.configs, {**training.overrides, **paths})
-            seconds = time.perf_counter() - start
+            seconds = time.process_time() - start
             (home / LAST).unlink(missing_ok=True)  # three times the model; nothing goes on from here
             with atomic_path(home / TRAINED) as temporary:
                 temporary.write_text(json.dumps({"name": training.name, "seconds": seconds}), encoding="utf-8")

@@ -172,10 +172,10 @@ def best_baseline(summaries: Sequence[Summary]) -> Summary | None:
 
 
 def chosen_recipe(summaries: Sequence[Summary]) -> Summary | None:
-    """The student that one would take: the highest :attr:`Summary.choice` of those with the most seeds."""
-    students = [s for s in summaries if s.role == "student" and s.runs.seeds and not math.isnan(s.choice)]
-    most = max((len(s.runs.seeds) for s in students), default=0)
-    candidates = [s for s in students if len(s.runs.seeds) == most]
+    """The student that one would take: the highest :attr:`Summary.choice`, of those with no fewer seeds than `kd`."""
+    needed = max((len(s.runs.seeds) for s in summaries if s.model == REFERENCE), default=1)
+    students = [s for s in summaries if s.role == "student" and not math.isnan(s.choice)]
+    candidates = [s for s in students if len(s.runs.seeds) >= max(needed, 1)]
     return min(candidates, key=lambda s: (-s.choice, s.model), default=None)
 
 

@@ -50,7 +50,7 @@ from these three again.
 the column *choice*, the best baseline the one so chosen with GroupDistil aside. *Choice* is the accuracy in the worst
 group of development patients, who are in no other section of their seed; where a cohort has none to spare, it is the
 mean worst-group accuracy on validation, and models that learned from validation, or whose teachers did, have no
-choice. A model that has fewer seeds than others is compared with them on its own and cannot be taken. Nothing was
+choice. A model that has fewer seeds than `kd` is compared with others on its own and cannot be taken. Nothing was
 chosen, given up or stopped for what it did on test data.
 
 **How to read the numbers.**

@@ -96,7 +96,7 @@ class Cell:
         config_digest: of everything that decides the result.
         parameters: number of weights.
         n_training: studies trained on; one that was drawn twice counts twice.
-        seconds: of training.
+        seconds: CPU time of training, or of its last part.
         train_accuracy: on the training studies as they are, without augmentation.
         train_minority_accuracy: the same in the minority.
         validation_accuracy: on the validation studies.
