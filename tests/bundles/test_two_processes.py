@@ -52,7 +52,7 @@ def test_two_processes_train_the_student_and_the_group_weights_of_one(
     torch.testing.assert_close(together["model"], alone["model"], **CLOSE)
     weights = [state["parts"]["objective"]["group_weights.weights"] for state in (alone, together)]
     torch.testing.assert_close(weights[1], weights[0], atol=1e-6, rtol=0)
-    assert weights[0][1:].max() - weights[0][1:].min() > 0.01  # training moved them apart
+    assert weights[0][1:].max() - weights[0][1:].min() > 0.001  # training moved them apart
 
 
 @pytest.mark.slow
