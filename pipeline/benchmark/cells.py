@@ -138,7 +138,10 @@ def fitted_to_validation(plan: Plan, model: str) -> bool:
         parts = [("teacher", teacher) for teacher in plan.teachers.values() if name in teacher.members]
     varied = plan.variants.get(variant, {})
     return not parts or any(
-        _learns_from_validation(role, part.overlays, {**part.overrides, **varied.get(role, {})}) for role, part in parts
+        _learns_from_validation(
+            role, part.overlays, {**plan.budget.get(role, {}), **part.overrides, **varied.get(role, {})}
+        )
+        for role, part in parts
     )
 
 
