@@ -5,17 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
-from pipeline.cli_accept import add_accept
-from pipeline.cli_audit import add_audit
-from pipeline.cli_benchmark import add_benchmark
-from pipeline.cli_datalist import add_sources
-from pipeline.cli_export import add_export
 from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill
-from pipeline.cli_predict import add_predict, add_selftest
-from pipeline.cli_serve import add_erase, add_serve
-from pipeline.cli_unseen import add_unseen
 
 EXTRAS = {
     "audit": "audit",
@@ -73,26 +67,31 @@ def _parser(named: Sequence[str]) -> argparse.ArgumentParser:
         prog="evenbeat", description="Group-robust distillation of cardiac cine MRI classifiers, audited by scanner."
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    adders = {
+    adders: dict[str, Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None]] = {
         "demo": _add_demo,
         "phantom": _add_phantom,
         "digits": _add_digits,
         "datalist": _add_datalist,
         "sheet": _add_sheet,
-        "audit": add_audit,
-        "accept": add_accept,
-        "benchmark": add_benchmark,
-        "unseen": add_unseen,
-        "export": add_export,
-        "predict": add_predict,
-        "selftest": add_selftest,
-        "serve": add_serve,
-        "erase": add_erase,
+        "audit": partial(_of, "cli_audit", "add_audit"),
+        "accept": partial(_of, "cli_accept", "add_accept"),
+        "benchmark": partial(_of, "cli_benchmark", "add_benchmark"),
+        "unseen": partial(_of, "cli_unseen", "add_unseen"),
+        "export": partial(_of, "cli_export", "add_export"),
+        "predict": partial(_of, "cli_predict", "add_predict"),
+        "selftest": partial(_of, "cli_predict", "add_selftest"),
+        "serve": partial(_of, "cli_serve", "add_serve"),
+        "erase": partial(_of, "cli_serve", "add_erase"),
         "bundles": _add_bundles,
     }
     for name in [name for name in named if name in adders] or adders:
         adders[name](commands)
     return parser
+
+
+def _of(module: str, adder: str, commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """A command whose module is imported once its parser is needed."""
+    getattr(import_module(f"pipeline.{module}"), adder)(commands)
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -163,8 +162,9 @@ def _digits(arguments: argparse.Namespace) -> int:
 
 
 def _add_datalist(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("datalist", help="turn folders of studies into one validated datalist")
-    add_sources(parser)
+    from pipeline.cli_datalist import add_sources
+
+    add_sources(commands.add_parser("datalist", help="turn folders of studies into one validated datalist"))
 
 
 def _add_sheet(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

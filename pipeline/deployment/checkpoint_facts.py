@@ -9,6 +9,7 @@ from pipeline.deployment.manifest import INPUT, OUTPUT
 from transforms.recipe import StudentInput
 
 NO_RUN = ("", "None")  # as a training without tracking notes it
+BIASED = "biased="  # before the run of the model that AGRE-KD's weights point away from
 
 
 def exportable_recipe(state: Mapping[str, Any]) -> StudentInput:
@@ -53,10 +54,15 @@ def model_facts(state: Mapping[str, Any], recipe: StudentInput) -> dict[str, Any
         "training_groups": {column: dict(state["training_groups"])} if column else {},
         "runs": {
             "student": state.get("mlflow_run_id"),
-            "teachers": [run for run in str(state.get("teacher_run_id") or "").split(",") if run not in NO_RUN],
+            "teachers": _teachers(str(state.get("teacher_run_id") or "")),
         },
         "method": str(state.get("method", "unknown")),
     }
+
+
+def _teachers(runs: str) -> list[str]:
+    """Of the runs that a training lists, those it learned from: not the biased model that weights point away from."""
+    return [run for run in runs.split(",") if run not in NO_RUN and not run.startswith(BIASED)]
 
 
 def _columns(group_by: str | Sequence[str]) -> Sequence[str]:

@@ -27,7 +27,8 @@ def test_training_groups_have_their_columns_as_the_audit_spells_them(group_by: o
 
 
 @pytest.mark.parametrize(
-    ("teachers", "expected"), [(None, []), ("None", []), ("a1", ["a1"]), ("a1,None,b2", ["a1", "b2"])]
+    ("teachers", "expected"),
+    [(None, []), ("None", []), ("a1", ["a1"]), ("a1,None,b2", ["a1", "b2"]), ("a1,biased=c3", ["a1"])],
 )
 def test_teachers_are_their_runs(teachers: str | None, expected: list[str]) -> None:
     runs = model_facts({**STATE, "teacher_run_id": teachers, "mlflow_run_id": "s"}, StudentInput())["runs"]
