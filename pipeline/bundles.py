@@ -16,6 +16,10 @@ RUN_ARGUMENTS = frozenset(
     {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 )
 TRACKING_ARGUMENTS = frozenset({"output_dir", "tracking_uri", "experiment_name", "run_name", "save_execute_config"})
+OF_GROUP_WEIGHTS = (
+    "group_scope", "group_step", "group_driver", "group_feedback", "group_rule", "group_adjustment", "group_normalise",
+    "cvar_share", "group_floor", "min_group_size",
+)  # fmt: skip
 SECTION_KEYS = frozenset({"imports", "initialize", "run", "finalize"})
 
 
@@ -40,17 +44,19 @@ def bundle_version(name: str) -> str:
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
-    """End the process if the command line of ``python -m monai.bundle run`` has a key that no config holds.
+    """End the process if the command line of ``python -m monai.bundle run`` has a key that would do nothing.
 
-    MONAI accepts any ``--key value`` and ignores those it does not know. This runs as the first entry of a
-    bundle's ``initialize``, before any data is read, and compares the command line, and an ``args_file``, with
-    the merged config files. Processes that were started in another way are left alone.
+    MONAI accepts any ``--key value`` and ignores those it does not know; and settings of group weights do nothing
+    where every case counts the same. This runs as the first entry of a bundle's ``initialize``, before any data is
+    read, and compares the command line, and an ``args_file``, with the merged config files. Processes that were
+    started in another way are left alone.
 
     Args:
         argv: the command line; that of this process by default.
 
     Raises:
-        SystemExit: with status 2, after one line on standard error that names the key and the nearest known one.
+        SystemExit: with status 2, after one line on standard error that names the key and the nearest known one, or
+            what must be set beside it.
     """
     given = _command_line(argv)
     if given is None:
@@ -64,6 +70,13 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
             nearest = _nearest(key, parser)
             sys.stderr.write(f"override '--{key}' is in no config file given; the nearest known key is '--{nearest}'\n")
             raise SystemExit(2)
+    idle = [key for key in OF_GROUP_WEIGHTS if key in given]
+    if idle and given.get("weighting", parser.config.get("weighting")) == "cases":
+        sys.stderr.write(
+            f"override '--{idle[0]}' is of group weights, and weighting is 'cases': every case counts the same; "
+            "list an overlay that sets weights, e.g. methods/groupdistil.yaml, or give --weighting groups\n"
+        )
+        raise SystemExit(2)
 
 
 def executed_config(argv: Sequence[str] | None = None) -> str | None:

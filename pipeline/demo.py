@@ -126,7 +126,7 @@ def run_demo(out: str | Path, *, studies: int = 272, epochs: int | None = None, 
         ),
     )
     teacher = out / "teacher"
-    _train(demo, "cardiac_cine_teacher", ["train.yaml"], teacher, {})
+    _train(demo, "cardiac_cine_teacher", ["train.yaml", "methods/dfr.yaml"], teacher, {})
     tables = [teacher / "predictions.csv"]
     for method, configs in (("kd", ["train.yaml", "methods/kd.yaml"]), ("groupdistil", ["train.yaml"])):
         folder = out / "student" / method

@@ -17,7 +17,14 @@ PROGRAM = ["/somewhere/monai/bundle/__main__.py", "run"]
 def config(tmp_path: Path) -> str:
     path = tmp_path / "train.yaml"
     path.write_text(
-        yaml.safe_dump({"group_step": 0.05, "seed": 0, "train": {"trainer": {"_target_": "x", "max_epochs": 3}}})
+        yaml.safe_dump(
+            {
+                "group_step": 0.05,
+                "weighting": "groups",
+                "seed": 0,
+                "train": {"trainer": {"_target_": "x", "max_epochs": 3}},
+            }
+        )
     )
     return str(path)
 
@@ -58,6 +65,34 @@ def test_a_misspelt_override_ends_the_process_in_one_line_that_names_the_nearest
 )
 def test_right_overrides_and_the_arguments_of_run_pass(config: str, given: list[str]) -> None:
     check_overrides([*PROGRAM, "--config_file", config, *given])
+
+
+@pytest.mark.parametrize(
+    ("overlay", "given", "refused"),
+    [
+        ({"weighting": "cases"}, ["--group_step", "0.2"], True),
+        ({"weighting": "cases"}, ["--group_step", "0.2", "--weighting", "groups"], False),
+        ({"weighting": "groups"}, ["--group_step", "0.2"], False),
+        ({"weighting": "groups"}, ["--group_step", "0.2", "--weighting", "cases"], True),
+        ({"weighting": "cases"}, ["--seed", "3"], False),
+    ],
+)
+def test_settings_of_group_weights_that_would_do_nothing_are_refused(
+    config: str, tmp_path: Path, overlay: dict[str, str], given: list[str], *, refused: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "overlay.yaml"
+    path.write_text(yaml.safe_dump(overlay))
+    line = [*PROGRAM, "--config_file", f"['{config}','{path}']", *given]
+    if not refused:
+        check_overrides(line)
+        return
+    with pytest.raises(SystemExit) as stopped:
+        check_overrides(line)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "'--group_step' is of group weights" in said
+    assert "methods/groupdistil.yaml" in said
 
 
 def test_a_misspelt_key_in_an_args_file_is_found(config: str, tmp_path: Path) -> None:

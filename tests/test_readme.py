@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DEMO = ["evenbeat", "demo", "demo", "--studies", "40", "--epochs", "2"]
+DEMO = ["evenbeat", "demo", "demo", "--studies", "120", "--epochs", "2"]
 
 
 def _sections() -> dict[str, list[str]]:
@@ -67,6 +67,18 @@ def test_every_section_with_commands_is_run_by_a_test() -> None:
     }
 
 
+def test_the_benchmarks_rows_are_those_of_its_page() -> None:
+    rows = re.findall(r"^\|[^|]*\| `(\w+)` \|(.*)\|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert len(rows) >= 5
+    page = (ROOT / "docs" / "benchmark.md").read_text().partition("\n## ")[2].partition("\n## ")[0]
+    lines = [line.split(" | ") for line in page.splitlines()]
+    for model, cells in rows:
+        accuracy, worst, difference = (cell.strip() for cell in cells.split("|"))
+        found = [line for line in lines if line[0].removeprefix("| ").partition(" (")[0] == model]
+        assert any(line[2] == accuracy and line[3].startswith(f"{worst} ") for line in found), model
+        assert difference == "–" or any(line[1] == difference for line in found), model
+
+
 def test_the_two_first_commands_are_make_demo_and_make_test() -> None:
     commands = _sections()["See it work"]
     assert commands == ["make demo", "make test"]
@@ -90,7 +102,7 @@ def test_the_demo_ends_with_a_table_a_page_and_tracked_runs(workspace: Path) -> 
     assert (demo / "reading" / "summary.png").is_file()
     table = pd.read_csv(demo / "predictions.csv")
     assert table.groupby("model").size().to_dict() == {
-        "student (groupdistil)": 144, "student (kd)": 144, "teacher (erm)": 144
+        "student (groupdistil)": 144, "student (kd)": 144, "teacher (dfr)": 144
     }  # fmt: skip
     assert {"Siemens", "Philips", "GE", "Canon"} == set(table["vendor"])
     assert "audit.html" in said
@@ -120,7 +132,7 @@ def test_a_hospital_gets_the_demo_s_student_and_reads_a_study_as_the_demo_did(wo
 
 @pytest.mark.slow
 def test_the_commands_for_own_studies_and_for_each_bundle_run(workspace: Path) -> None:
-    _run([*DEMO[:1], "phantom", "OpenDataset", "--studies", "40", "--test-per-cell", "1"], workspace)
+    _run([*DEMO[:1], "phantom", "OpenDataset", "--studies", "100", "--test-per-cell", "1"], workspace)
     sections = _sections()
     commands = sections["Your own studies"] + sections["The three bundles"]
     assert len(commands) == 11

@@ -193,7 +193,11 @@ def _stems(overlays: Sequence[str]) -> str:
 
 def _members(teacher: TeacherPlan) -> str:
     start = [f"goes on from {teacher.start}"] if teacher.start else []
-    each = [f"{len(teacher.each)} of them: {'; '.join(map(_listed, teacher.each))}"] if len(teacher.each) > 1 else []
+    said = [
+        _listed(given | ({"seed": f"the run's + {offset}"} if any(teacher.seed_offsets) else {}))
+        for given, offset in zip(map(dict, teacher.each), teacher.seed_offsets, strict=True)
+    ]
+    each = [f"{len(said)} of them: {'; '.join(said)}"] if len(said) > 1 else []
     return ". ".join(start + each)
 
 

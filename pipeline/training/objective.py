@@ -69,7 +69,7 @@ class DistillationObjective(nn.Module):
         temperature: float = 4.0,
         weighting: Weighting = "groups",
         group_scope: Term = "joint",
-        group_step: float = 0.05,
+        group_step: float = 0.002,
         group_driver: Term = "joint",
         group_feedback: Feedback = "training",
         min_group_size: int = 5,

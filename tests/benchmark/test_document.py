@@ -153,8 +153,10 @@ def test_results_of_former_settings_are_left_out_and_counted(tmp_path: Path) -> 
 def test_what_a_name_stands_for_can_be_unfolded(tmp_path: Path) -> None:
     teachers = {"big": TeacherPlan("big", each=({"seed": 1}, {"seed": 2}), seed_offsets=(0, 0), start="first")}
     models = {"kd_dfr": ModelPlan("kd_dfr", ("methods/kd.yaml", "methods/dfr.yaml"), {"alpha": 0.5}, ("big",), "first")}
-    plan = replace(_plan("headline"), teachers=teachers | {"first": TeacherPlan("first")}, models=models)
+    teachers |= {"first": TeacherPlan("first"), "twice": TeacherPlan("twice", each=({}, {}), seed_offsets=(0, 100))}
+    plan = replace(_plan("headline"), teachers=teachers, models=models)
     page = _page(tmp_path, _cells("headline", {"kd_dfr": GOOD}), plan)
+    assert "| twice (teacher) |  |  | 2 of them: `seed: the run's + 0`; `seed: the run's + 100` |" in page
     assert "| kd_dfr | kd + dfr | `alpha: 0.5` | big, away from first |" in page
     assert "| big (teacher) |  |  | goes on from first. 2 of them: `seed: 1`; `seed: 2` |" in page
 

@@ -245,7 +245,7 @@ def test_the_executed_config_in_mlflow_holds_the_overrides(twins: tuple[Path, Pa
     trained, evaluated = _student_runs(twins[0])
     for run, expected in (
         (trained, {"group_step": 0.5, "num_epochs": EPOCHS, "output_dir": "student"}),
-        (evaluated, {"group_step": 0.05, "section": "test", "output_dir": "student"}),
+        (evaluated, {"group_step": 0.002, "section": "test", "output_dir": "student"}),
     ):
         path = client(twins[0]).download_artifacts(run.info.run_id, "config/executed.yaml", str(tmp_path))
         config = yaml.safe_load(Path(path).read_text())
