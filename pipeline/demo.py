@@ -11,12 +11,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.bundles import bundle_folders
 from pipeline.files import atomic_path
+
+if TYPE_CHECKING:
+    from pipeline.cohort.case import Datalist
 
 CLASSES = ("NOR", "HCM", "DCM")
 NOTE = "Synthetic hearts on simulated scanners: this shows that the pipeline runs, not how a model serves patients."
@@ -109,6 +114,8 @@ def run_demo(out: str | Path, *, studies: int = 272, epochs: int | None = None, 
     Raises:
         ValueError: if the folder holds a demo with other settings.
     """
+    from pipeline.cohort.case import read_datalist
+
     out = Path(out).resolve()
     _same_settings(out, {"studies": studies, "epochs": epochs, "seed": seed})
     start = time.monotonic()
@@ -126,7 +133,7 @@ def run_demo(out: str | Path, *, studies: int = 272, epochs: int | None = None, 
         ),
     )
     teacher = out / "teacher"
-    _train(demo, "cardiac_cine_teacher", ["train.yaml", "methods/dfr.yaml"], teacher, {})
+    _train(demo, "cardiac_cine_teacher", _teacher_configs(read_datalist(datalist)), teacher, {})
     tables = [teacher / "predictions.csv"]
     for method, configs in (("kd", ["train.yaml", "methods/kd.yaml"]), ("groupdistil", ["train.yaml"])):
         folder = out / "student" / method
@@ -159,6 +166,22 @@ def _cohort(demo: Demo, studies: int) -> Path:
 
     demo.step("datalist", datalist, [truth], list_cases)
     return datalist
+
+
+def _teacher_configs(datalist: Datalist) -> list[str]:
+    """Of the teacher: its last layer is fitted anew to validation patients, where there are enough of them."""
+    from pipeline.training.last_layer import FOLDS
+
+    patients = Counter(
+        label for label, _ in {(case.label, case.patient_id) for case in datalist.sections["validation"]}
+    )
+    fewest = min(patients[name] for name in datalist.classes)
+    if fewest >= FOLDS:
+        return ["train.yaml", "methods/dfr.yaml"]
+    print(
+        f"the teacher's last layer is not fitted anew: that takes {FOLDS} validation patients of a class, not {fewest}"
+    )
+    return ["train.yaml"]
 
 
 def _train(demo: Demo, bundle: str, configs: Sequence[str], folder: Path, options: Mapping[str, object]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pipeline.demo import Demo, _holds
+from pipeline.demo import CLASSES, Demo, _holds, _teacher_configs
 
 
 def test_a_step_whose_library_is_missing_is_counted_left_out_and_explained(
@@ -40,3 +42,14 @@ def test_a_package_is_up_to_date_if_it_was_made_with_this_audit(tmp_path: Path) 
     assert _holds(manifest, audit)
     audit.write_text('{"version": 2}')
     assert not _holds(manifest, audit)
+
+
+def test_the_teachers_last_layer_is_fitted_anew_if_validation_has_the_patients(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    studies = [SimpleNamespace(label=label, patient_id=f"{label}{k}") for label in CLASSES for k in range(5)]
+    datalist: Any = SimpleNamespace(classes=CLASSES, sections={"validation": studies})
+    assert _teacher_configs(datalist) == ["train.yaml", "methods/dfr.yaml"]
+    studies[-1].patient_id = studies[-2].patient_id  # a second study is no second patient
+    assert _teacher_configs(datalist) == ["train.yaml"]
+    assert "takes 5 validation patients of a class, not 4" in capsys.readouterr().out
