@@ -169,15 +169,15 @@ def _unknown(audit: Audit, column: str) -> Iterator[str]:
     else:
         yield "Every group has an interval."
     first = audit.measures[0]
-    gaps = {
-        row.contrast.group: (row.smallest_gap.gap, row.contrast.difference.n_patients)
-        for row in audit.contrasts
+    gaps = [
+        (row.smallest_gap.gap, row.contrast.group, row.contrast.difference.n_patients)
+        for row in audit.contrasts  # of all models
         if (row.column, row.measure) == (column, first.name) and math.isfinite(row.smallest_gap.gap)
-    }
+    ]
     if gaps:
         digits = all_digits(audit)[first.name]
-        best, worst = (pick(gaps, key=lambda group: gaps[group][0]) for pick in (min, max))
-        ends = [f"{digits.with_unit(gaps[g][0])} on {g} ({several(gaps[g][1], 'patient')})" for g in (best, worst)]
+        best, worst = min(gaps), max(gaps)
+        ends = [f"{digits.with_unit(gap)} on {group} ({several(n, 'patient')})" for gap, group, n in (best, worst)]
         shown = ends[0] if best == worst else f"{ends[0]} to {ends[1]}"
         yield f"{first.words}: gaps below {shown} would probably have gone unseen."
 

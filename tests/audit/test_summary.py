@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -84,7 +85,17 @@ def test_what_cannot_be_said_is_said(audit: Audit) -> None:
     """Groups without an interval with their patients; the gaps that would have gone unseen."""
     (point,) = unknown(audit)
     assert point.answers[0] == "No interval for UIH (too few patients: 3)."
-    assert point.answers[1].startswith("Accuracy: gaps below ")
+    gaps = [
+        row.smallest_gap.gap
+        for row in audit.contrasts
+        if row.measure == "accuracy" and math.isfinite(row.smallest_gap.gap)
+    ]
+    assert len({row.model for row in audit.contrasts}) == 2
+    ends = re.fullmatch(
+        r"Accuracy: gaps below (.*) on .* to (.*) on .* would probably have gone unseen\.", point.answers[1]
+    )
+    assert ends is not None
+    assert ends.groups() == (f"{min(gaps):.2f}", f"{max(gaps):.2f}")
     complete = made_audit({"sex": {"F": 30, "M": 40}}, models=("ours",), measures=(DICE,))
     assert unknown(complete)[0].answers[0] == "Every group has an interval."
 
