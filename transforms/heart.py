@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transforms.geometry import product, resampling_matrix
+from transforms.quantiles import median, quantiles
 
 Map = NDArray[np.float64]
 
@@ -132,7 +133,8 @@ def _first_harmonic(phases: int) -> NDArray[np.float32]:
 
 
 def _densest(motion: Map, rows: Map, cols: Map) -> tuple[float, float]:
-    strong = np.maximum(motion - np.quantile(motion, 0.7), 0.0)
+    [much] = quantiles(motion.ravel(), [0.7])
+    strong = np.maximum(motion - much, 0.0)
     density = _blur(len(rows), DENSE_MM) @ strong @ _blur(len(cols), DENSE_MM)
     row, col = np.unravel_index(int(density.argmax()), density.shape)
     return float(rows[row]), float(cols[col])
@@ -140,7 +142,7 @@ def _densest(motion: Map, rows: Map, cols: Map) -> tuple[float, float]:
 
 def _moving(motion: Map, at_heart: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Places whose motion stands out from the rest of the image, by the measure of the heart's own."""
-    rest, heart = np.median(motion), np.quantile(motion[at_heart], 0.9)
+    rest, [heart] = median(motion.ravel()), quantiles(motion[at_heart], [0.9])
     return np.asarray(motion > rest + MOVING * (heart - rest))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from transforms.quantiles import quantiles
+
 _FLAT = 1e-6  # SD below this share of the largest value is rounding, not an image
 
 
@@ -39,7 +41,7 @@ def standardise(image: ArrayLike, percentiles: tuple[float, float] = (0.5, 99.5)
             f"image must hold finite values only; got shape {values.shape} with "
             f"{int((~np.isfinite(values)).sum())} that are not; correct or leave out the study"
         )
-    low, high = np.percentile(values, (lower, upper))
+    low, high = (float(one) for one in quantiles(values.ravel(), (lower / 100, upper / 100)))
     clipped = np.clip(values, low, high)
     sd = clipped.std()
     if sd <= _FLAT * max(abs(low), abs(high)):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from transforms.geometry import plane_product, resampling_matrix, seen
 from transforms.heart import HeartCentre, NothingMovesError
+from transforms.quantiles import median
 
 Array = NDArray[np.float64]
 
@@ -108,10 +109,10 @@ def _gains(images: Array) -> Array:
     The first phases of a triggered gradient echo flash; without this the flash would pass for blood.
     """
     mean = images.mean(axis=0)
-    bright = (mean > np.median(mean, axis=(1, 2), keepdims=True)) & (mean > 0)
+    bright = (mean > median(mean.reshape(len(mean), -1))[:, None, None]) & (mean > 0)
     if not bright.any():
         return np.ones(len(images))
-    gains = np.median(images[:, bright] / mean[bright], axis=1)
+    gains = median(images[:, bright] / mean[bright])
     return np.asarray(np.where(gains > 0, gains, 1.0))
 
 

@@ -7,6 +7,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+from tests.deployment.hospital_studies import write_nifti
+from tests.deployment.tiny_package import tiny_package
+
 ROOT = Path(__file__).parents[2]
 MAKERS = {
     "answers",
@@ -41,3 +44,14 @@ def test_the_hospitals_parts_load_nothing_heavy() -> None:
     code = f"import sys, {', '.join(_contract())}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_study_without_dicom_is_answered_without_what_only_dicom_needs(tmp_path: Path) -> None:
+    """Nor with what libraries load unasked: from start to answer is twice what onnxruntime takes alone, no more."""
+    package, study = tiny_package(tmp_path / "package").folder, write_nifti(tmp_path / "in")
+    unasked = {"pydicom", "highdicom", "pynetdicom", "numpy.ma", "PIL.JpegImagePlugin"}
+    arguments = ["predict", "--package", str(package), "--in", str(study), "--out", str(tmp_path / "out")]
+    code = f"import sys; from pipeline.cli import main; main({arguments!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert unasked.isdisjoint(done.stdout.splitlines()[-1].split())
+    assert (tmp_path / "out" / "summary.png").is_file()
