@@ -56,9 +56,14 @@ class BlockRun:
         """
         block, failures = self.block, []
         self.tell(f"{block.name}: cohort", 0)
-        datalist = self.tools.build_cohort(
-            block.cohorts, seed=block.seed, fold=block.fold, folds=block.folds, folder=self.folder
-        )
+        try:
+            datalist = self.tools.build_cohort(
+                block.cohorts, seed=block.seed, fold=block.fold, folds=block.folds, folder=self.folder
+            )
+        except Exception as error:  # one bad cohort must not end a night's run; it is named at the end
+            traceback.print_exc()
+            self.tell(block.name, len(block.cells))
+            return [f"{block.name}, {cell.training.name}: its cohort, {_cause(error)}" for cell in block.cells]
         for cell in block.cells:
             try:
                 self._finish(cell, datalist)

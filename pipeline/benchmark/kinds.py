@@ -6,7 +6,7 @@ Of hearts a pool is rendered and prepared once, from which every seed and fold i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.benchmark.bundle_runs import digest_of, run_bundle
 from pipeline.benchmark.deals import DEVELOPMENT, deal_folds, deal_table
 from pipeline.cohort import acdc
-from pipeline.cohort.case import Datalist, read_datalist, write_datalist
+from pipeline.cohort.case import Case, Datalist, read_datalist, write_datalist
 from pipeline.cohort.digits import write_digits
 from pipeline.cohort.digits_plan import CLASSES, PLACES
 from pipeline.cohort.mnms import import_mnms
@@ -87,11 +87,16 @@ class Phantom:
         """
         _one_fold(self.kind, folds)
 
+    @property
+    def per_cell(self) -> int:
+        """Patients of each vendor and pathology in the pool."""
+        return self.test_per_cell + self.reservoir_per_cell
+
     @cached_property
     def _of_pool(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "per_cell": self.test_per_cell + self.reservoir_per_cell,
+            "per_cell": self.per_cell,
             "strength": self.strength,
             "preprocessing": dict(self.preprocessing),
         }
@@ -105,7 +110,7 @@ class Phantom:
                 root / "raw",
                 studies=FEWEST_STUDIES,
                 strength=self.strength,
-                test_per_cell=self._of_pool["per_cell"],
+                test_per_cell=self.per_cell,
                 workers=workers,
             )
             raw = import_mnms(root / "raw", classes=PATHOLOGIES, split="folders")
@@ -116,18 +121,20 @@ class Phantom:
     def build(self, target: Path, *, seed: int, fold: int | None, folds: int, folder: Path) -> None:  # noqa: ARG002
         """Deal the sections from the reservoir, training by the table of counts that the dials ask for."""
         pool = _pool(folder, self._of_pool)
-        dealt = dict(
-            deal_table(
-                pool.sections["test"],
-                self._counts(),
-                test_per_cell=self.test_per_cell,
-                seed=seed,
-                development_per_cell=self.development_per_cell,
-            )
-        )
+        dealt = dict(self.deal(pool.sections["test"], seed=seed))
         if development := dealt.pop(DEVELOPMENT):
             _write(pool, {"test": development}, self.group_by, target.with_name(DEVELOPMENT_DATALIST))
         _write(pool, dealt, self.group_by, target)
+
+    def deal(self, cases: Iterable[Case], *, seed: int) -> Sections:
+        """Cases of a pool by section, as :func:`pipeline.benchmark.deals.deal_table` deals them."""
+        return deal_table(
+            cases,
+            self._counts(),
+            test_per_cell=self.test_per_cell,
+            seed=seed,
+            development_per_cell=self.development_per_cell,
+        )
 
     def _counts(self) -> NDArray[np.int_]:
         if self.alignment is not None:

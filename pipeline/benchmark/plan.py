@@ -26,7 +26,7 @@ QUICK = "quick"
 
 _PARTS = ("budget", "teachers", "models", "variants", "evaluate")
 _KEYS = {
-    "plan": ("name", "question", "cohort", "dials", "seeds", "folds", *_PARTS),
+    "plan": ("name", "question", "cohort", "dials", "seeds", "folds", "no_choice", *_PARTS),
     "cohort": ("kind", "settings"),
     "teachers": ("overlays", "overrides", "each", "start", "measure"),
     "models": ("overlays", "overrides", "teachers", "biased", "seeds"),
@@ -101,6 +101,7 @@ class Plan:
         models: by name.
         variants: by name, overrides by role: every model is trained in every variant, as ``model@variant``.
         evaluate: what is measured, see :func:`pipeline.benchmark.evaluate.check_evaluate`.
+        no_choice: why no student may be chosen by these results; empty where one may.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Plan:
     models: Mapping[str, ModelPlan]
     variants: Mapping[str, Mapping[str, Mapping[str, Any]]]
     evaluate: Mapping[str, Any]
+    no_choice: str = ""
 
     def asks(self, model: str, seed: int) -> bool:
         """False if a model, with or without its variant, has seeds of its own and this other seed of the plan's."""
@@ -192,6 +194,7 @@ def plan_of(raw: object) -> Plan:
         variants={name: _by_role(given, f"variants: {name}") for name, given in named(plan, "variants").items()}
         or {"": _by_role({}, "variants")},
         evaluate=evaluate,
+        no_choice=typed(plan.get("no_choice", ""), str, "no_choice"),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from pipeline.benchmark.cohorts import build_cohort, cohort_digest, cohorts_of, prepare_pool
 from pipeline.benchmark.deals import deal_folds, deal_table, validation_counts
 from pipeline.benchmark.kinds import Phantom
+from pipeline.benchmark.plan import find_plans, shipped_plans
 from pipeline.cohort.acdc import MNMS_VENDOR_COUNTS
 from pipeline.cohort.case import Case, read_datalist
 from pipeline.cohort.phantom_anatomy import PATHOLOGIES
@@ -54,6 +55,17 @@ def patients(cases: Iterable[Case]) -> set[str]:
 def table(cases: Iterable[Case]) -> list[list[int]]:
     found = Counter((case.vendor, case.label) for case in cases)
     return [[found[vendor, label] for label in PATHOLOGIES] for vendor in VENDORS]
+
+
+def test_every_cohort_of_a_shipped_plan_fits_its_pool() -> None:
+    """A pool is dear: that it is too small must not show after hours."""
+    of_phantoms = [plan for plan in find_plans(list(shipped_plans())) if plan.kind == "phantom"]
+    assert len(of_phantoms) >= 5
+    for plan in of_phantoms:
+        for dials in plan.dials:
+            cohorts = cohorts_of(plan.kind, plan.settings, dials)
+            names = [(v, p, f"{v}-{p}-{n:03d}") for v in VENDORS for p in PATHOLOGIES for n in range(cohorts.per_cell)]
+            assert cohorts.deal([a_case(name, name, p, v) for v, p, name in names], seed=0)["training"]
 
 
 def test_training_has_the_table_asked_for_and_validation_a_third_of_it(balanced: list[Case]) -> None:

@@ -99,6 +99,17 @@ def test_failures_are_named_after_the_others_are_finished(tmp_path: Path) -> Non
     assert len(read_tables(tmp_path)) == 8
 
 
+def test_a_cohort_that_cannot_be_made_costs_no_other_its_place(tmp_path: Path) -> None:
+    def build_cohort(cohorts: Any, **of: Any) -> Path:
+        if of["seed"] == 0:
+            raise ValueError("the pool must hold more")
+        return fakes.build_cohort(cohorts, **of)
+
+    with pytest.raises(RuntimeError, match=r"(?s)5 of 10 cells failed.*fake seed 0, kd: its cohort, .*hold more"):
+        run(tmp_path, tools=replace(fakes.TOOLS, build_cohort=build_cohort))
+    assert {row["seed"] for row in read_tables(tmp_path)} == {"1"}
+
+
 def test_a_plan_without_its_data_is_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def prepare_pool(cohorts: Any, folder: Path, workers: int) -> None:
         if cohorts.strength == 2.0:
