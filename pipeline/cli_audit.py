@@ -18,9 +18,16 @@ PICTURES = (".png", ".svg", ".jpg", ".jpeg")
 DESCRIPTION = """\
 Assess models scanner by scanner, or by any other column. The unit is the patient.
 
-A table needs a patient, a group, a label and a probability for each class (or endpoints such as Dice), one row per
-study, slice or phase. The plan that was followed is written beside the report; given back with --plan it freezes what
-is compared, so that nothing can be chosen after looking."""
+A table has one row per study, slice or phase:
+
+  patient_id,vendor,label,prob_NOR,prob_DCM
+  p1,GE,DCM,0.2,0.8
+
+vendor may be any column that --group-by names, and endpoints such as a Dice may stand in place of label and prob_….
+case_id, model and split are read where they are there. Columns with other names are told by --column.
+
+The plan that was followed is written beside the report; given back with --plan it freezes what is compared, so that
+nothing can be chosen after looking."""
 PLANNED = (
     "group_by", "margin", "positive", "strata", "replicates", "min_patients", "seed", "age_bands", "split", "threshold",
     "endpoints", "reference_group", "merge", "reference_model", "metrics",
@@ -114,6 +121,8 @@ def _audit(arguments: argparse.Namespace) -> int:
 
         log_audit(folder, table.frame, audit, arguments.mlflow, run_id=arguments.mlflow_run)
     print(console_table(audit))
+    for note in audit.notes:
+        print(f"note: {note}")
     print(f"wrote {folder / 'audit.html'}, audit.json and plan.yaml ({plan.fingerprint[:16]})")
     return DONE
 

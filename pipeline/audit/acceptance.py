@@ -135,7 +135,7 @@ def _standard(audited: Audited, measure: Measure, column: str, group: str) -> tu
     if found is not None and found.estimable:
         return group, found, None
     if group == UNKNOWN:
-        why = f"some local studies do not say their {column}"
+        why = f"Some local studies do not say their {column}"
     elif found is None or not found.n_patients:
         why = f"{group} was not audited"
     else:

@@ -6,6 +6,7 @@ one. Which of these it is, the table does not say, so it is asked.
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,12 +97,22 @@ def _spellings(tables: Mapping[str, pd.DataFrame], column: str) -> Iterator[Spel
 def _ask(column: str, spellings: Sequence[Spelling]) -> None:
     names = [spelling.name for spelling in spellings]
     usual, *others = dict.fromkeys(name.strip() for name in names)
-    one = {name: usual for name in names if name != usual}
-    apart = f", or that they are not, merge: {{{column}: { {name: name for name in others} }}}" if others else ""
+    one = merge_options(column, {name: usual for name in names if name != usual})
+    apart = f", or that they are not, {merge_options(column, {name: name for name in others})}" if others else ""
     raise PredictionsError(
         f"column {column!r} must spell each group in one way; {' and '.join(map(str, spellings))} differ only by case, "
-        f"spaces or accents; say that they are one, merge: {{{column}: {one}}}{apart}"
+        f"spaces or accents; say that they are one, {one}{apart}"
     )
+
+
+def merge_options(column: str, names: Mapping[str, str]) -> str:
+    """Mergers as they are written on the command line.
+
+    Example:
+        >>> merge_options("vendor", {"ge": "GE", "GE Healthcare": "GE"})
+        "--merge vendor:ge=GE --merge 'vendor:GE Healthcare=GE'"
+    """
+    return " ".join(f"--merge {shlex.quote(f'{column}:{old}={new}')}" for old, new in names.items())
 
 
 def age_bands(values: pd.Series[Any], edges: Sequence[int]) -> pd.Series[Any]:

@@ -161,5 +161,5 @@ def _refuse_missing(missing: Mapping[str, str], file: TableFile) -> None:
     target = next(iter(missing))
     raise PredictionsError(
         f"every column that is asked for must be there; missing: {', '.join(hints)}; add it, or say what the table "
-        f"calls it, columns: {target}=NAME"
+        f"calls it, --column {target}=NAME"
     )

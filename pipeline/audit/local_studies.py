@@ -94,7 +94,7 @@ def _column(
     missing = listed([in_words(column) for column in audited.group_by])
     return ALL, [
         f"The table does not say {missing}: all studies are compared with all audited patients, which does not say how "
-        "the model does on this scanner."
+        f"the model does on this scanner; if all are of one group, --group {audited.group_by[0]}=NAME"
     ]
 
 

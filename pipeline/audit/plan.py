@@ -166,8 +166,8 @@ def _check_numbers(plan: Plan) -> None:
 def _check_comparisons(plan: Plan) -> None:
     margins = [plan.margin, *(endpoint.margin for endpoint in plan.endpoints.values())]
     if any(margin is not None for margin in margins):
-        needed = plan.reference_model is not None
-        _must(needed, "a margin needs the model that others are compared with", "none", "name reference_model")
+        needed, remedy = plan.reference_model is not None, "name reference_model, --reference"
+        _must(needed, "a margin needs the model that others are compared with", "none", remedy)
     for column in plan.reference_group:
         remedy = nearest(column, plan.group_by)
         _must(column in plan.group_by, "reference_group must name columns of group_by", repr(column), remedy)
@@ -181,7 +181,7 @@ def _check_threshold(plan: Plan) -> None:
         return
     rule = threshold.rule
     _must(rule in RULES, "threshold: rule must be known", repr(rule), nearest(rule, RULES))
-    _must(plan.positive is not None, "a threshold needs the class that it is of", "none", "name positive")
+    _must(plan.positive is not None, "a threshold needs the class that it is of", "none", "name positive, --positive")
     if rule == "youden":
         _must(threshold.value is None, "threshold: youden has no value", threshold.value, "leave it out")
     else:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.audit.grouping import age_bands, check_spellings, merge_names
+from pipeline.audit.grouping import age_bands, check_spellings, merge_names, merge_options
 from pipeline.audit.layout import AGE, FIELD_STRENGTH, PROBABILITY, Layout, find_columns, nearest
 from pipeline.audit.reading_notes import merger_notes, table_notes
 from pipeline.audit.table_file import TableFile, as_text, open_table, read_columns, with_decimal_points
@@ -165,15 +165,15 @@ def _two_columns(tables: Mapping[str, pd.DataFrame], positive: str | None) -> No
     labels = {str(label) for frame in tables.values() for label in frame["label"].str.strip().unique()} - {""}
     if positive is None:
         raise PredictionsError(
-            f"one column 'prob' needs the name of the class that it is of; none came; name the positive class, one of "
+            "one column 'prob' needs the name of the class that it is of; none came; name it, --positive, one of "
             f"{', '.join(sorted(labels))}"
         )
     others = sorted(labels - {positive})
     if len(others) > 1:
-        merge = {"label": dict.fromkeys(others[1:], others[0])}
+        merge = merge_options("label", dict.fromkeys(others[1:], others[0]))
         raise PredictionsError(
             f"one column 'prob' has two classes, {positive!r} and one other; labels are {', '.join(sorted(labels))}; "
-            + (f"make one of the others, merge: {merge}" if positive in labels else nearest(positive, labels))
+            + (f"make one of the others, {merge}" if positive in labels else nearest(positive, labels))
         )
     for path, frame in tables.items():
         if PROBABILITY in frame:
@@ -191,7 +191,7 @@ def _name_rows(tables: Mapping[str, pd.DataFrame]) -> bool:
     if len(without) < len(tables):
         raise PredictionsError(
             f"{without[0]}: all tables must have a case_id, or none; this has none; rows of two models are paired by "
-            "it; add it, or leave it unread everywhere, columns: case_id="
+            "it; add it, or leave it unread everywhere, --column case_id="
         )
     keys = pd.concat({path: frame[["patient_id", "model"]] for path, frame in tables.items()})
     keys = keys.apply(lambda values: values.str.strip())
@@ -216,8 +216,8 @@ def _endpoint(values: pd.Series[Any], column: str, *, may_be_missing: bool) -> p
     number = pd.to_numeric(values.mask(missing), errors="coerce").astype("float64")
     bad = ~(number.abs() < np.inf) & ~(missing & may_be_missing)
     remedy = (
-        "write what a study counts with that could not be measured (a Dice of 0, say), or allow missing values: "
-        "leaving out what failed makes a model look better"
+        "write what a study counts with that could not be measured (a Dice of 0, say), or allow it, "
+        "--missing-values: leaving out what failed makes a model look better"
     )
     refuse_rows(values.astype("str").mask(missing, "no value"), bad, column, "a finite number in every row", remedy)
     return number
@@ -230,5 +230,5 @@ def _check_rows_pair(frame: pd.DataFrame) -> None:
         raise PredictionsError(
             "without a case_id, rows of two models are paired by their order within the patient, so that all models "
             f"must have as many rows of a patient; it is not so for {differ} of the patients; say which "
-            "column tells the rows of a patient apart, columns: case_id=NAME"
+            "column tells the rows of a patient apart, --column case_id=NAME"
         )

@@ -20,6 +20,7 @@ from pipeline.tracking.predictions import PredictionsError
 
 SEPARATORS = ("\t", ";", ",")  # of equals, the first: a comma may be part of a name
 WORDS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers"})
 DECIMAL_COMMA = r"^\s*([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)\s*$"
 
 
@@ -58,6 +59,8 @@ def open_table(path: str | Path) -> TableFile:
         raise FileNotFoundError(f"a table must exist; nothing at {path}; check the path")
     if path.suffix.lower() == ".parquet":
         return TableFile(path, tuple(_parquet(path, None).column_names), None)
+    if path.suffix.lower() in SPREADSHEETS:
+        raise PredictionsError(f"a table must be text or Parquet; got {path.name!r}; save it as CSV in UTF-8")
     if path.suffix.lower() not in {".csv", ".tsv", ".txt"}:
         raise PredictionsError(f"a table must end in .csv, .tsv, .txt or .parquet; got {path.name!r}; rename it")
     return _header(path)

@@ -246,6 +246,12 @@ def estimate(runs: Runs, metric: str) -> Estimate:
     return _interval(draws(runs, metric))
 
 
+def group_accuracies(runs: Runs) -> dict[str, Estimate]:
+    """Accuracy of each group, by name, with its 95 % interval."""
+    table = per_group(runs)
+    return {name: _interval(table[:, column]) for column, name in enumerate(runs.held_out[0].groups)}
+
+
 def difference(one: Runs, other: Runs, metric: str) -> Estimate:
     """One model minus another, on the seeds that both have and the same draws of seeds and patients.
 

@@ -121,12 +121,15 @@ def planned_digests(plan: Plan, seeds: Sequence[int]) -> set[str]:
     return {cell.config_digest for block in blocks_of(plan, seeds=seeds) for cell in block.cells}
 
 
-def fitted_to_validation(plan: Plan, model: str) -> bool:
+def fitted_to_validation(plan: Plan, model: str) -> bool | None:
     """Whether a model or a teacher of its learns from validation patients, who then cannot choose it.
 
     Args:
         plan: the plan.
-        model: of one row, with its variant; one that the plan does not have counts as fitted.
+        model: of one row, with its variant.
+
+    Returns:
+        None for a model that the plan does not have.
     """
     name, _, variant = model.partition("@")
     parts: list[tuple[Role, ModelPlan | TeacherPlan]]
@@ -137,7 +140,9 @@ def fitted_to_validation(plan: Plan, model: str) -> bool:
     else:
         parts = [("teacher", teacher) for teacher in plan.teachers.values() if name in teacher.members]
     varied = plan.variants.get(variant, {})
-    return not parts or any(
+    if not parts:
+        return None
+    return any(
         _learns_from_validation(
             role, part.overlays, {**plan.budget.get(role, {}), **part.overrides, **varied.get(role, {})}
         )

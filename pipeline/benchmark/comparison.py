@@ -37,6 +37,8 @@ class Summary:
         choice: by what it may be chosen, never the test: accuracy of development patients in the group where its mean
             over runs is lowest; without such patients, mean over runs of the lowest group's validation accuracy. NaN if
             the model was fitted to those patients.
+        fitted: whether the model, or a teacher of its, learned from the labels of validation patients; None if nobody
+            knows.
         shortfall: training accuracy of all minus that of the minority, mean over runs; NaN where not measured.
         latency_ms: of one study; NaN where not measured.
     """
@@ -49,6 +51,7 @@ class Summary:
     estimates: dict[str, Estimate]
     probe: Estimate
     choice: float
+    fitted: bool | None
     shortfall: float
     latency_ms: float
 
@@ -65,7 +68,12 @@ class Summary:
     @property
     def underfitted(self) -> bool:
         """True if the minority was not learnt as well as the rest, on the studies that were trained on."""
-        return self.shortfall >= SHORTFALL - 1e-9
+        return self.has_minority and self.shortfall >= SHORTFALL - 1e-9
+
+    @property
+    def has_minority(self) -> bool:
+        """False where no group was rare enough to be one."""
+        return not math.isnan(self.shortfall)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ def summarise(
     *,
     folds: int = 1,
     metrics: Sequence[str] = tuple(METRICS),
-    fitted: bool = False,
+    fitted: bool | None = False,
+    choose: bool = True,
 ) -> Summary:
     """Summarise one model with one setting.
 
@@ -100,7 +109,8 @@ def summarise(
         measurements: of one model, all its seeds and folds.
         folds: of a whole seed.
         metrics: of :data:`pipeline.benchmark.analysis.METRICS`.
-        fitted: whether the model, or its teacher, learned from validation patients.
+        fitted: whether the model, or its teacher, learned from validation patients; None if nobody knows.
+        choose: whether it may be chosen at all.
 
     Returns:
         The summary. Its runs are empty, and so are its estimates, if no seed is whole.
@@ -117,19 +127,20 @@ def summarise(
         worst_group=lowest_group(runs) if cells else "",
         estimates={metric: estimate(runs, metric) for metric in metrics} if cells else {},
         probe=over_seeds(by_seed) if cells else Estimate(math.nan, math.nan, math.nan),
-        choice=_choice(cells, fitted=fitted),
+        fitted=fitted,
+        choice=_choice(cells, fitted=fitted) if choose else math.nan,
         shortfall=_mean([cell.train_accuracy - cell.train_minority_accuracy for cell in cells]),
         latency_ms=_mean([float(cell.extra.get("latency_ms", math.nan)) for cell in cells]),
     )
 
 
-def _choice(cells: Sequence[Cell], *, fitted: bool) -> float:
+def _choice(cells: Sequence[Cell], *, fitted: bool | None) -> float:
     if not cells:
         return math.nan
     developments: list[dict[str, float]] = [cell.extra.get(DEVELOPMENT, {}) for cell in cells]
     if all(developments):
         return min(_mean([accuracies[group] for accuracies in developments]) for group in developments[0])
-    return math.nan if fitted else _mean([cell.validation_worst_accuracy for cell in cells])
+    return math.nan if fitted is not False else _mean([cell.validation_worst_accuracy for cell in cells])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from pipeline.benchmark.analysis import AUC_REPLICATES, REPLICATES
 from pipeline.benchmark.cells import planned_digests
 from pipeline.benchmark.plan import Plan, TeacherPlan, find_plans, shipped_plans
-from pipeline.benchmark.reading import Measurement, read_measurements
+from pipeline.benchmark.reading import Measurement, latest, read_measurements
 from pipeline.benchmark.sections import Section, methods_section
 from pipeline.benchmark.sweeps import regimes_section, robustness_section, sizes_section
 from pipeline.benchmark.tables import markdown
@@ -51,20 +51,25 @@ the column *choice*, the best baseline the one so chosen with GroupDistil aside.
 group of development patients, who are in no other section of their seed; where a cohort has none to spare, it is the
 mean worst-group accuracy on validation, and models that learned from validation, or whose teachers did, have no
 choice. A model that has fewer seeds than `kd` is compared with others on its own and cannot be taken. Nothing was
-chosen, given up or stopped for what it did on test data.
+chosen, given up or stopped for what it did on test data. On digits, where seeds draw from the same 1,797
+handwritten ones, a digit that is tested in one seed may validate in another.
 
 **How to read the numbers.**
 
 - Values are means over seeds. The worst group is the one whose mean accuracy over seeds is lowest; likewise the worst
-  group x class. Gap: best minus worst group. AUC: one class against the rest, lowest group. ECE: 15 bins of equal
-  width. Probe: balanced accuracy with which a linear classifier tells the group from the model's features.
+  group x class. Gap: best minus worst group. AUC: one class against the rest, mean over classes, lowest group.
+  ECE: 15 bins of equal width. Probe: balanced accuracy with which a linear classifier tells the group from the model's
+  features; by chance it is one over the number of groups.
+- *Validation labels* beside a model: it, or a teacher of its, learned from the labels of the validation studies, too,
+  which are not among the training studies that stand above the table.
 - Brackets are 95 % intervals from {REPLICATES:,} draws of seeds *and* patients ({AUC_REPLICATES} for AUC), patients
   inside each group and class; in each draw the worst group is found anew. Those of the probe and of attacks are
   Student's, over seeds. Draws of three seeds say too little of how seeds differ, and such intervals are too narrow;
   with a single seed they are over patients alone. An interval without width says that nothing varied, not that the
   value is sure.
-- The lowest of several groups lies below the truth by noise, the smaller the groups the more. The intervals correct for
-  it, the values do not; so a value may stand at the lower end of its interval. Compare models, not with 1.
+- The lowest of several groups lies below the truth by noise, the smaller the groups the more; gap and ECE lie above it.
+  The intervals correct for it, the values do not; so a value may stand at an end of its interval. Compare models, not
+  with 1.
 - Differences are in points (hundredths), on the same seeds and the same draws, in bold where the interval excludes 0.
   They are not corrected for the number of comparisons: of twenty methods that are all alike, one would be in bold.
 """
@@ -79,7 +84,8 @@ def write_document(
 ) -> None:
     """Write the page and its figures.
 
-    Results that a plan would not make today, as its settings or the code have changed, are left out, and counted.
+    Results that a plan would not make today, as its settings, the bundles' or ``METHOD_VERSION`` have changed, are left
+    out, and counted.
 
     Args:
         results_dir: folder of the three tables; figures are put there, too.
@@ -103,11 +109,11 @@ def write_document(
     for plan in tqdm(present, desc="page", unit="plan"):
         found = parts[plan.name]
         current = planned(plan, sorted({m.cell.seed for m in found})) if plan.name in known else None
-        kept = [m for m in found if current is None or m.cell.config_digest in current]
+        kept, outdated = latest(found, current)
         if not kept:
-            texts.append(f"## {_title(plan)}\n\n{_outdated(len(found))} Run the plan again.\n")
+            texts.append(f"## {_title(plan)}\n\n{_outdated(outdated)} Run the plan again.\n")
             continue
-        section = Section(plan, kept, Path(results_dir), Path(out).parent, outdated=len(found) - len(kept))
+        section = Section(plan, kept, Path(results_dir), Path(out).parent, outdated=outdated)
         body = KINDS.get(plan.name.partition("_")[0], methods_section)(section)
         texts.append("\n\n".join([_opening(section), *_legend(plan), body]) + "\n")
     with atomic_path(out) as temporary:
@@ -169,7 +175,7 @@ def _title(plan: Plan) -> str:
 
 
 def _outdated(rows: int) -> str:
-    return f"**{rows} results are left out: the plan as it is today, run by today's code, would not make them.**"
+    return f"**{rows} results are left out: the plan and the bundles' settings as they are today would not make them.**"
 
 
 def _legend(plan: Plan) -> list[str]:

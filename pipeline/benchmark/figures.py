@@ -116,8 +116,8 @@ def _frame(axes: Axes, title: str, *, grid: str = "x") -> None:
 
 
 @mpl.rc_context(STYLE)  # type: ignore[arg-type]
-def regime_figure(regimes: Sequence[Regime]) -> Figure:
-    """Gain in worst-group accuracy over two dials, one panel for each combination of the others.
+def regime_figure(regimes: Sequence[Regime], name: str) -> Figure:
+    """Gain of a method in worst-group accuracy over two dials, one panel for each combination of the others.
 
     A heavy frame marks settings where the reference has not learnt the minority's training studies; figures in bold
     have an interval that excludes 0.
@@ -136,7 +136,7 @@ def regime_figure(regimes: Sequence[Regime]) -> Figure:
         _frame(axes, title, grid="x")
         axes.grid(visible=False)
     figure.supxlabel(
-        "GroupDistil minus KD, points of worst-group accuracy [95 %]; bold: excludes 0; "
+        f"{name} minus {REFERENCE}, points of worst-group accuracy [95 %]; bold: excludes 0; "
         "heavy frame: minority underfitted by KD",
         fontsize=8.5, color=MUTED,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +43,13 @@ class Measurement:
 
 
 def read_measurements(folder: str | Path) -> list[Measurement]:
-    """Read the three tables and hold them against each other.
+    """Read the three tables and hold them against each other. A cell that was run again has several rows: `latest`.
 
     Args:
         folder: of ``results.csv``, ``predictions.csv`` and ``test_sets.csv``.
 
     Returns:
-        Cells in the order of the table. Of a cell that was run again, after a change of its configuration, the last
-        row counts.
+        Every row, in the order of the table.
 
     Raises:
         FileNotFoundError: if a table is not there.
@@ -60,12 +59,28 @@ def read_measurements(folder: str | Path) -> list[Measurement]:
     folder = Path(folder)
     held_out = {row["test_set"]: held_out_of(row) for row in _rows(folder / TEST_SETS, TEST_SET_COLUMNS)}
     predictions = {row["config_digest"]: row for row in _rows(folder / PREDICTIONS, PREDICTION_COLUMNS)}
-    found = {}
-    for row in _rows(folder / RESULTS, RESULT_COLUMNS):
-        cell = cell_of(row)
-        key = (cell.plan, cell.cohort, row["dials"], cell.seed, cell.fold, cell.model)
-        found[key] = _measurement(cell, predictions, held_out)
-    return list(found.values())
+    rows = _rows(folder / RESULTS, RESULT_COLUMNS)
+    return [_measurement(cell_of(row), predictions, held_out) for row in rows]
+
+
+def latest(measurements: Sequence[Measurement], planned: Set[str] | None) -> tuple[list[Measurement], int]:
+    """Of each cell the last row that its plan would make today.
+
+    Args:
+        measurements: in the order of their table.
+        planned: digests of these; None for a plan that is not at hand: then the last row of each counts.
+
+    Returns:
+        One row per cell, and how many cells have none.
+    """
+    cells = {_place(measurement): measurement for measurement in measurements}
+    kept = {_place(m): m for m in measurements if planned is None or m.cell.config_digest in planned}
+    return list(kept.values()), len(cells) - len(kept)
+
+
+def _place(measurement: Measurement) -> tuple[object, ...]:
+    cell = measurement.cell
+    return cell.plan, cell.cohort, repr(sorted(cell.dials.items())), cell.seed, cell.fold, cell.model
 
 
 def _measurement(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.benchmark.analysis import Estimate, difference, pooled
+from pipeline.benchmark.analysis import METRICS, Estimate, difference, group_accuracies, pooled
 from pipeline.benchmark.cells import fitted_to_validation
 from pipeline.benchmark.comparison import (
     PROPOSED,
@@ -28,7 +28,7 @@ from pipeline.benchmark.comparison import (
 from pipeline.benchmark.figures import Panel, lines_figure, methods_figure, save
 from pipeline.benchmark.plan import Plan
 from pipeline.benchmark.reading import Measurement
-from pipeline.benchmark.tables import in_words, markdown, model_words, models_table, points
+from pipeline.benchmark.tables import NOTHING, in_words, markdown, model_words, models_table, points, share
 
 WORST, AVERAGE = "worst_group_accuracy", "accuracy"
 TITLES = {WORST: "Worst-group accuracy", AVERAGE: "Accuracy"}
@@ -103,12 +103,26 @@ def methods_section(section: Section) -> str:
     return "\n\n".join([*texts, *_weights(section)])
 
 
-def _methods(section: Section, measurements: Sequence[Measurement], name: str) -> str:
+def _summaries(
+    section: Section, measurements: Sequence[Measurement], metrics: Sequence[str] = tuple(METRICS)
+) -> list[Summary]:
+    """Of every model with a whole seed."""
+    plan = section.plan
     found = [
-        summarise(part, folds=section.plan.folds, fitted=fitted_to_validation(section.plan, model))
+        summarise(
+            part,
+            folds=plan.folds,
+            metrics=metrics,
+            fitted=fitted_to_validation(plan, model),
+            choose=not plan.no_choice,
+        )
         for model, part in by_model(measurements).items()
     ]
-    summaries = [summary for summary in found if summary.runs.seeds]
+    return [summary for summary in found if summary.runs.seeds]
+
+
+def _methods(section: Section, measurements: Sequence[Measurement], name: str) -> str:
+    summaries = _summaries(section, measurements)
     if not summaries:
         return "No seed is whole yet."
     best = best_baseline(summaries)
@@ -116,9 +130,20 @@ def _methods(section: Section, measurements: Sequence[Measurement], name: str) -
     figure = section.draw(
         methods_figure(summaries), name, "Worst-group and average accuracy of every model with 95 % intervals"
     )
-    return "\n\n".join(
-        [table, section.command, figure, *_recipe(section, summaries, best), *_differences(section, summaries, best)]
-    )
+    unchosen = [f"No student is chosen here: {section.plan.no_choice}."] if section.plan.no_choice else []
+    chosen = _recipe(section, summaries, best)
+    compared = _differences(section, summaries, best)
+    return "\n\n".join([table, section.command, *unchosen, figure, *_groups(section, summaries), *chosen, *compared])
+
+
+def _groups(section: Section, summaries: Sequence[Summary]) -> list[str]:
+    """Accuracy of every model in every group."""
+    groups = summaries[0].runs.held_out[0].groups
+    rows = [
+        [summary.model, *(share(found) for found in group_accuracies(summary.runs).values())]
+        for summary in sorted(summaries, key=lambda s: -s.estimates[WORST].value)
+    ]
+    return ["Accuracy in each group:", markdown(["model", *groups], rows), section.command]
 
 
 def _recipe(section: Section, summaries: Sequence[Summary], best: Summary | None) -> list[str]:
@@ -128,15 +153,20 @@ def _recipe(section: Section, summaries: Sequence[Summary], best: Summary | None
     if recipe is None or REFERENCE not in by_name or len(by_name) == 1:
         return []
     marked = best.model if best else ""
-    names = (*WITHOUT, REFERENCE, marked, "teacher")
+    names = (*WITHOUT, REFERENCE, marked, "teacher", *_teachers_of(section.plan, recipe.model))
     others = [by_name[name] for name in dict.fromkeys(names) if name in by_name and name != recipe.model]
     rows = [
-        [model_words(other, best=marked, seeds=0), *(_minus(recipe, other, metric) for metric in (WORST, AVERAGE))]
+        [model_words(other, best=marked, seeds=0), *(minus(recipe, other, metric) for metric in (WORST, AVERAGE))]
         for other in others
     ]
     header = [f"{recipe.model} minus", *(TITLES[metric].lower() for metric in (WORST, AVERAGE))]
     words = f"**The student to take is `{recipe.model}`**, by the column *choice*. What it has over others, in points:"
     return [words, markdown(header, rows), section.command]
+
+
+def _teachers_of(plan: Plan, model: str) -> list[str]:
+    taught = plan.models[model].teachers if model in plan.models else ()
+    return [member for name in taught for member in plan.teachers[name].members]
 
 
 def _differences(section: Section, summaries: Sequence[Summary], best: Summary | None) -> list[str]:
@@ -147,16 +177,20 @@ def _differences(section: Section, summaries: Sequence[Summary], best: Summary |
         return []
     header = ["points", *(f"{TITLES[m].lower()} minus {name}" for name in others for m in (WORST, AVERAGE))]
     rows = [
-        [summary.model, *(_minus(summary, other, m) for other in others.values() for m in (WORST, AVERAGE))]
+        [
+            model_words(summary, best=best.model if best else "", seeds=len(section.plan.seeds), labels=False),
+            *(minus(summary, other, m) for other in others.values() for m in (WORST, AVERAGE)),
+        ]
         for summary in summaries
         if len(others) > 1 or summary.model not in others
     ]
     return [markdown(header, rows), section.command, *_verdicts(summaries, best)]
 
 
-def _minus(one: Summary, other: Summary, metric: str) -> str:
+def minus(one: Summary, other: Summary, metric: str) -> str:
+    """Difference of two models in points, where they have seeds in common."""
     if one.model == other.model or not set(one.runs.seeds) & set(other.runs.seeds):
-        return "–"
+        return NOTHING
     return points(difference(one.runs, other.runs, metric))
 
 
@@ -170,14 +204,14 @@ def _verdicts(summaries: Sequence[Summary], best: Summary | None) -> list[str]:
         like = by_name.get(summary.model.replace(PROPOSED, REFERENCE, 1))
         compared = {s.model: s for s in (like, best) if s is not None and set(s.runs.seeds) & set(summary.runs.seeds)}
         lines += [f"- {verdict(summary, other)}" for other in compared.values()]
-        better = [
-            other.model
+        ahead = {
+            other.model: difference(other.runs, summary.runs, WORST)
             for other in summaries
             if other.role == "student" and not other.proposed and set(other.runs.seeds) & set(summary.runs.seeds)
-            and difference(other.runs, summary.runs, WORST).sign > 0
-        ]  # fmt: skip
+        }
+        better = [f"{name} ({points(found, bold=False)})" for name, found in ahead.items() if found.sign > 0]
         if better:
-            lines.append(f"- Baselines that are better than {summary.model} in the worst group: {', '.join(better)}.")
+            lines.append(f"- Baselines that are better than {summary.model}: {', '.join(better)}.")
     return ["In the worst group:\n\n" + "\n".join(lines)] if lines else []
 
 
@@ -196,16 +230,24 @@ def turned(found: Estimate) -> Estimate:
 
 
 def _weights(section: Section) -> list[str]:
-    """Group weights and losses over epochs, where a run has recorded them."""
-    curves = [
-        m.cell.extra["curves"] for m in section.measurements if m.cell.model == PROPOSED and "curves" in m.cell.extra
-    ]
-    if not curves:
-        return []
-    words = {"weights": "Group weight", "loss": "Group loss"}
-    panels = [Panel(title, "epoch", _curve_lines(curves, part)) for part, title in words.items()]
-    caption = f"Weights and losses of the groups in {PROPOSED} over epochs, mean over runs and range"
-    return [section.draw(lines_figure(panels, share_y=False), "weights", caption)]
+    """Group weights and losses over epochs, of the plain proposed method and the chosen one, where recorded."""
+    chosen = chosen_recipe(_summaries(section, section.measurements, metrics=()))
+    texts = []
+    for model in dict.fromkeys([PROPOSED, *([chosen.model] if chosen else [])]):
+        cells = [m.cell for m in section.measurements if m.cell.model == model and "curves" in m.cell.extra]
+        if not cells:
+            continue
+        curves = [cell.extra["curves"] for cell in cells]
+        panels = [
+            Panel(title, "epoch", _curve_lines(curves, part))
+            for part, title in (("weights", "Group weight"), ("loss", "Validation cross-entropy [nats]"))
+        ]
+        runs = "mean and range of the runs with" if len(cells) > 1 else "one run,"
+        seeds = f"seed{'s' * (len(cells) > 1)} {', '.join(str(cell.seed) for cell in cells)}"
+        caption = f"{model}: weights of the groups and their cross-entropy on validation over epochs, {runs} {seeds}"
+        kind = "weights" if model == PROPOSED else f"weights-{model}"
+        texts += [f"{caption}:", section.draw(lines_figure(panels, share_y=False), kind, caption)]
+    return texts
 
 
 def _curve_lines(curves: Sequence[Mapping[str, Any]], part: str) -> dict[str, Line]:

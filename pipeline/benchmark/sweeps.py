@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.benchmark.analysis import estimate, over_seeds, pooled
+from pipeline.benchmark.analysis import Runs, difference, estimate, over_seeds, pooled
 from pipeline.benchmark.comparison import (
     PROPOSED,
     REFERENCE,
@@ -23,19 +23,20 @@ from pipeline.benchmark.comparison import (
 )
 from pipeline.benchmark.figures import Panel, lines_figure, regime_figure
 from pipeline.benchmark.reading import Measurement
-from pipeline.benchmark.sections import AVERAGE, TITLES, WORST, Line, Section
-from pipeline.benchmark.tables import count, in_words, markdown, regimes_table, share, signed
+from pipeline.benchmark.sections import AVERAGE, TITLES, WORST, Line, Section, minus
+from pipeline.benchmark.tables import NOTHING, count, in_words, markdown, points, regimes_table, share, signed
 
 ATTACKS = {"fgsm": "one step (FGSM)", "pgd": "several steps (PGD)"}
 
 
 def regimes_section(section: Section) -> str:
-    """Every GroupDistil minus KD over the dials."""
-    proposed = sorted({m.cell.method for m in section.measurements if m.cell.method.startswith(PROPOSED)})
-    found = {name: regimes(section.measurements, folds=section.plan.folds, proposed=name) for name in proposed}
+    """Every other student minus KD over the dials."""
+    students = {m.cell.method for m in section.measurements if m.cell.role == "student"}
+    others = sorted(students - {REFERENCE}, key=lambda name: (name.startswith(PROPOSED), name))
+    found = {name: regimes(section.measurements, folds=section.plan.folds, proposed=name) for name in others}
     maps = [part for name, regime in found.items() if regime for part in _map(section, name, regime)]
     if not maps:
-        return f"No setting has a whole seed of both {PROPOSED} and {REFERENCE} yet."
+        return f"No setting has a whole seed of both {REFERENCE} and another student yet."
     rule = (
         f"Underfitted: on training studies as they are, KD is at least {100 * SHORTFALL:.0f} points worse in the "
         "minority than in all."
@@ -44,9 +45,8 @@ def regimes_section(section: Section) -> str:
 
 
 def _map(section: Section, name: str, found: Sequence[Regime]) -> list[str]:
-    figure = section.draw(
-        regime_figure(found), f"map-{name}", f"{name} minus {REFERENCE} in worst-group accuracy over the cohort's dials"
-    )
+    words = f"{name} minus {REFERENCE} in worst-group accuracy over the cohort's dials"
+    figure = section.draw(regime_figure(found, name), f"map-{name}", words)
     table = regimes_table(found, varied([regime.settings for regime in found]), seeds=len(section.plan.seeds))
     return [f"### {name} minus {REFERENCE}", summary_of_regimes(found, name), figure, table, section.command]
 
@@ -68,11 +68,12 @@ def summary_of_regimes(found: Sequence[Regime], name: str) -> str:
         f"{signed(100 * _mean(part))} points in the {len(part)} settings where {words}"
         for words, part in (
             ("KD underfits the minority", [r for r in found if r.reference.underfitted]),
-            ("it does not", [r for r in found if not r.reference.underfitted]),
+            ("it does not", [r for r in found if r.reference.has_minority and not r.reference.underfitted]),
+            ("there is no minority", [r for r in found if not r.reference.has_minority]),
         )
         if part
     ]
-    return f"{text} The mean difference is {' and '.join(means)}."
+    return f"{text} The mean difference is {', '.join(means)}."
 
 
 def _mean(part: Sequence[Regime]) -> float:
@@ -90,7 +91,8 @@ def sizes_section(section: Section) -> str:
     students = [summary for summary in summaries if summary.role == "student"]
     if not students:
         return "No seed is whole yet."
-    levels = {s.model: s.estimates[WORST].value for s in summaries if s.role == "teacher"}
+    teachers = [summary for summary in summaries if summary.role == "teacher"]
+    levels = {teacher.model: teacher.estimates[WORST].value for teacher in teachers}
     panels = [Panel(TITLES[WORST], "weights", _size_lines(students, "parameters"), log=True, levels=levels)]
     if not any(math.isnan(student.latency_ms) for student in students):
         panels.append(
@@ -98,20 +100,16 @@ def sizes_section(section: Section) -> str:
         )
     rows = [
         [s.model, count(s.parameters), "–" if math.isnan(s.latency_ms) else f"{s.latency_ms:.1f}",
-         *(share(s.estimates[metric]) for metric in (WORST, AVERAGE))]
+         *(share(s.estimates[metric]) for metric in (WORST, AVERAGE)),
+         *(minus(s, teacher, metric) for teacher in teachers for metric in (WORST, AVERAGE))]
         for s in sorted(summaries, key=lambda s: (s.parameters, s.model))
     ]  # fmt: skip
-    table = markdown(["model", "weights", "latency [ms]", "worst group", "accuracy"], rows)
+    header = ["model", "weights", "latency [ms]", "worst group", "accuracy"]
+    header += [f"{words} minus {t.model}" for t in teachers for words in ("worst group", "accuracy")]
+    table = markdown(header, rows)
     figure = section.draw(lines_figure(panels), "sizes", "Worst-group accuracy against the size of the student")
-    gains = regimes(section.measurements, folds=section.plan.folds)
-    compared = (
-        [regimes_table(gains, varied([gain.settings for gain in gains]), seeds=len(section.plan.seeds))]
-        if gains
-        else []
-    )
-    words = [f"{PROPOSED} minus {REFERENCE}, in points:"] if gains else []
-    rule = "Latency: one study in onnxruntime on one thread of the CPU."
-    return "\n\n".join([figure, table, section.command, rule, *words, *compared])
+    rule = "Latency: one study in onnxruntime on one thread of the CPU. Differences are in points."
+    return "\n\n".join([figure, table, section.command, rule])
 
 
 def _size_lines(students: Sequence[Summary], axis: str) -> dict[str, Line]:
@@ -128,6 +126,7 @@ def robustness_section(section: Section) -> str:
     if noise is not None:
         lines = {metric: _noise_lines(section, noise, metric) for metric in (WORST, AVERAGE)}
         texts += _curves(section, lines, TITLES, "share of wrong labels", "noise")
+        texts += _noise_differences(section, noise)
         least = min(m.cell.settings[noise] for m in section.measurements)
         clean = [m for m in section.measurements if m.cell.settings[noise] == least]
     else:
@@ -154,6 +153,26 @@ def _noise_lines(section: Section, noise: str, metric: str) -> dict[str, Line]:
                 )
                 lines[name].append((float(settings[noise]), estimate(runs, metric)))
     return {name: sorted(line, key=lambda point: point[0]) for name, line in lines.items()}
+
+
+def _noise_differences(section: Section, noise: str) -> list[str]:
+    """Every student minus the reference in the worst group, by share of wrong labels."""
+    by_share: dict[float, dict[str, Runs]] = defaultdict(dict)
+    for settings, methods in by_setting(section.measurements):
+        for method, part in methods.items():
+            runs = pooled(part, folds=section.plan.folds)
+            if runs.seeds and part[0].cell.role == "student":
+                by_share[float(settings[noise])][method] = runs
+    places = sorted(share for share, methods in by_share.items() if REFERENCE in methods)
+    names = list(dict.fromkeys(name for share in places for name in by_share[share] if name != REFERENCE))
+    if not names:
+        return []
+    rows = []
+    for name in names:
+        pairs = [(by_share[share].get(name), by_share[share][REFERENCE]) for share in places]
+        rows.append([name, *(points(difference(one, kd, WORST)) if one else NOTHING for one, kd in pairs)])
+    words = f"{TITLES[WORST]} minus {REFERENCE}, in points, by share of wrong labels:"
+    return [words, markdown(["model", *(f"{place:g}" for place in places)], rows), section.command]
 
 
 def _attack_lines(measurements: Sequence[Measurement], attack: str) -> dict[str, Line]:

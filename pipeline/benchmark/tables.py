@@ -109,11 +109,12 @@ def models_table(summaries: Sequence[Summary], *, best: str, seeds: int) -> str:
     return markdown(header, rows)
 
 
-def model_words(summary: Summary, *, best: str, seeds: int) -> str:
-    """Name of a model with what a reader must know of it."""
+def model_words(summary: Summary, *, best: str, seeds: int, labels: bool = True) -> str:
+    """Name of a model with what a reader must know of it; ``labels``: also of which studies it has seen labels."""
     notes = [
         *(["teacher"] if summary.role == "teacher" and summary.model != "teacher" else []),
         *(["best baseline"] if summary.model == best else []),
+        *(["validation labels"] if summary.fitted and labels else []),
         *([f"{len(summary.runs.seeds)} of {seeds} seeds"] if len(summary.runs.seeds) < seeds else []),
     ]
     return f"{summary.model} ({', '.join(notes)})" if notes else summary.model

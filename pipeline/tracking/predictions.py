@@ -20,7 +20,7 @@ PREFIX = "prob_"
 GROUP_COLUMNS = ("site", "vendor", "scanner")
 REQUIRED = ("case_id", "patient_id", *GROUP_COLUMNS, "field_strength_t", "label", "split", "model")
 TEXT = tuple(column for column in REQUIRED if column != "field_strength_t")
-SUM_TOLERANCE = 1e-3
+ROUNDING = 0.005  # of a probability that was written with two decimals
 UNKNOWN = "unknown"
 
 
@@ -290,7 +290,8 @@ def _text(values: pd.Series[Any], column: str, *, may_be_empty: bool) -> pd.Seri
     if column in GROUP_COLUMNS:
         return values.astype("str").str.strip().mask(empty, UNKNOWN)
     wrong = empty & (not may_be_empty)
-    refuse_rows(values.astype("str"), wrong, column, "a text in every row", "fill it in or remove the row")
+    shown = values.astype("str").mask(empty, "no value")
+    refuse_rows(shown, wrong, column, "a text in every row", "fill it in or remove the row")
     return values.astype("str").str.strip().mask(empty, "")
 
 
@@ -315,12 +316,12 @@ def probability_column(values: pd.Series[Any], column: str) -> pd.Series[Any]:
 
 
 def _check_sums(table: pd.DataFrame, columns: list[str]) -> None:
-    total = table[columns].sum(axis=1)
+    total, tolerance = table[columns].sum(axis=1).round(9), ROUNDING * len(columns)
     refuse_rows(
         total,
-        (total - 1).abs() > SUM_TOLERANCE,
+        (total - 1).abs().round(9) > tolerance,
         " + ".join(columns),
-        f"a sum of 1 (within {SUM_TOLERANCE:g})",
+        f"a sum of 1 (within {tolerance:g}, for rounding)",
         "normalise the row, or add the missing class",
     )
 

@@ -189,12 +189,12 @@ def test_files_of_one_name_are_two_models_or_the_same_nobody_knows(write: Write)
         ({"p_dcm": ["0.93", "1.4", "0.1"]}, r"unet\.csv: column 'prob' must hold a probability.*row 2 has 1\.4"),
         ({"p_dcm": ["0.93", "", "0.1"]}, r"unet\.csv: column 'prob'.*row 2"),
         ({"p_dcm": ["0.93", "0,4", "0.1"]}, r"column 'prob'.*row 2 has 0,4"),
-        ({"truth": ["DCM", "HCM", "NOR"]}, r"labels are DCM, HCM, NOR; make one.*\{'label': \{'NOR': 'HCM'\}\}"),
+        ({"truth": ["DCM", "HCM", "NOR"]}, r"labels are DCM, HCM, NOR; make one.*--merge label:NOR=HCM"),
         ({"truth": ["dcm", "dcm", "NOR"]}, r"'DCM' and one other; labels are NOR, dcm; did you mean 'dcm'\?"),
         ({"truth": ["DCM", "", "NOR"]}, r"unet\.csv: column 'label' must hold a text in every row; row 2"),
         ({"truth": ["DCM", "NOR", "NOR"], "case_id": ["a", "b", "b"]}, r"row 3 repeats .*row 2"),
         ({"Dice LV": ["0.9", "x", "1"]}, r"unet\.csv: column 'dice' must hold a finite number.*row 2 has x"),
-        ({"Dice LV": ["0.9", "NA", "1"]}, r"column 'dice'.*row 2 has no value \(1 such rows\); .*allow missing values"),
+        ({"Dice LV": ["0.9", "NA", "1"]}, r"column 'dice'.*row 2 has no value \(1 such rows\); .*--missing-values"),
         ({"Dice LV": ["0.9", "inf", "1"]}, r"column 'dice'.*row 2 has inf"),
         ({"PatID": ["1", " ", "3"]}, r"unet\.csv: column 'patient_id'.*row 2"),
         (
@@ -301,7 +301,7 @@ def test_spellings_are_merged_as_agreed_and_said(write: Write) -> None:
 def test_names_that_are_said_to_differ_stay_apart(write: Write) -> None:
     """Each of the two remedies of the message is one."""
     path = write(Hersteller=["GE", "ge ", "GE"])
-    remedies = (r"merge: {vendor: {'ge ': 'GE'}}", r"merge: {vendor: {'ge': 'ge'}}")
+    remedies = (r"--merge 'vendor:ge =GE'", "--merge vendor:ge=ge")
     with pytest.raises(PredictionsError) as refused:
         read_table(path, FOREIGN)
     assert all(remedy in str(refused.value) for remedy in remedies)

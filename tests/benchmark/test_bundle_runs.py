@@ -67,3 +67,11 @@ def test_another_way_to_weigh_groups_voids_the_runs_that_do(monkeypatch: pytest.
     monkeypatch.setattr(bundle_runs, "GROUP_WEIGHTS_VERSION", -1)
     assert digest() == before[0]
     assert digest(["train.yaml"]) != before[1]
+
+
+def test_whoever_changes_the_preprocessing_raises_the_version_of_the_methods() -> None:
+    """No digest of a result holds its settings: without a new version, old results would pass for today's."""
+    config = merged_config("cardiac_cine_preprocessing", ["preprocess.yaml"], {})
+    decides = {name: config[name] for name in config if name not in {"imports", "num_workers", "initialize", "run"}}
+    known = {2: "6909b90794291ec9"}  # METHOD_VERSION -> digest of the settings that it stands for
+    assert training_digest({"weighting": "cases", **decides}) == known.get(bundle_runs.METHOD_VERSION)

@@ -70,7 +70,7 @@ def test_a_baseline_that_wins_is_named_as_the_winner(tmp_path: Path) -> None:
     cells = _cells("headline", {"teacher": GOOD, "kd": GOOD, "erm": POOR, "groupdistil": POOR})
     page = _page(tmp_path, cells, _plan("headline"))
     assert re.search(r"- kd is better than groupdistil by \d+\.\d \[\d+\.\d, \d+\.\d\] points\.", page)
-    assert "Baselines that are better than groupdistil in the worst group: kd." in page
+    assert re.search(r"Baselines that are better than groupdistil: kd \(\+\d+\.\d \[\+\d+\.\d, \+\d+\.\d\]\)\.", page)
     assert "| kd (best baseline) |" in page
     assert "| teacher | 80 k |" in page
 
@@ -109,6 +109,36 @@ def test_development_patients_choose_where_there_are_any(tmp_path: Path) -> None
     assert "The student to take is `kd_dfr`" in page
 
 
+def test_where_no_student_may_be_chosen_none_is_and_the_page_says_why(tmp_path: Path) -> None:
+    cells = _cells("acdc", {"kd": GOOD, "groupdistil": POOR, "teacher": GOOD}, validation_worst_accuracy=0.7)
+    page = _page(tmp_path, cells, replace(_plan("acdc"), no_choice="who validates is tested, too"))
+    assert "No student is chosen here: who validates is tested, too." in page
+    assert "**The student to take is" not in page
+    assert "best baseline)" not in page
+    assert "| groupdistil | **−" in page, "differences to plain distillation stand all the same"
+
+
+def test_every_groups_accuracy_stands_on_the_page(tmp_path: Path) -> None:
+    page = _page(tmp_path, _cells("headline", {"kd": POOR}), _plan("headline"))
+    table = next(
+        block for block in page.split("\n\n") if block.startswith(f"| model | {' | '.join(sorted(VENDORS))} |")
+    )
+    of_groups = dict(
+        zip(sorted(VENDORS), [cell.split()[0] for cell in table.splitlines()[2].split("|")[2:-1]], strict=True)
+    )
+    cell = _cells("headline", {"kd": POOR})
+    right = [m.probabilities.argmax(axis=1) == m.held_out.labels for m in cell]
+    for index, name in enumerate(cell[0].held_out.groups):
+        mean = np.mean([r[m.held_out.group_index == index].mean() for r, m in zip(right, cell, strict=True)])
+        assert of_groups[name] == f"{mean:.2f}"
+
+
+def test_labels_of_validation_are_told_beside_a_model_that_learned_from_them(tmp_path: Path) -> None:
+    page = _page(tmp_path, _cells("headline", {"kd": GOOD, "kd_dfr": GOOD}), _plan("headline"))
+    assert "| kd_dfr (validation labels) |" in page
+    assert "| kd (validation labels) |" not in page
+
+
 def test_a_difference_that_cannot_be_told_is_not_called_one() -> None:
     """The same model under two names: neither is better."""
     one, other = (summarise(_cells("headline", {name: POOR}), metrics=()) for name in ("kd", "groupdistil"))
@@ -134,7 +164,7 @@ def test_every_table_and_figure_has_its_command(tmp_path: Path) -> None:
     page = re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL)
     blocks = page.split("\n\n")
     shown = [k for k, block in enumerate(blocks) if block.startswith(("|", "!["))]
-    assert len(shown) == 4
+    assert len(shown) == 5
     assert {blocks[k + 1] for k in shown} == {"`evenbeat benchmark headline`"}
 
 
@@ -143,7 +173,7 @@ def test_results_of_former_settings_are_left_out_and_counted(tmp_path: Path) -> 
     cells += _cells("digits", {"kd": GOOD}, seconds=OUTDATED)
     page = _page(tmp_path, cells, _plan("headline"), _plan("digits"))
     first, second = page.split("## Methods, on digits")
-    told = "**2 results are left out: the plan as it is today, run by today's code, would not make them.**"
+    told = "**2 results are left out: the plan and the bundles' settings as they are today would not make them.**"
     assert told in first
     assert re.search(r"^\| kd .* \|$", first, re.MULTILINE)
     assert not re.search(r"^\| groupdistil \d", first, re.MULTILINE)
@@ -243,7 +273,7 @@ def test_regimes_are_counted_and_mapped(tmp_path: Path) -> None:
                                 train_minority_accuracy=0.8 if accuracy is POOR else 0.98)  # fmt: skip
     page = _page(tmp_path, cells, replace(_plan("regimes_phantom"), dials=({},)))
     assert "groupdistil is better than kd in 2 of 4 settings, worse in 0, and cannot be told apart in 2." in page
-    assert re.search(r"\+\d\d\.\d points in the 2 settings where KD underfits the minority and 0\.0 points", page)
+    assert re.search(r"\+\d\d\.\d points in the 2 settings where KD underfits the minority, 0\.0 points", page)
     assert len(re.findall(r"^\| 1 \| .* −19\.0 underfitted \|", page, re.MULTILINE)) == 2 * 2
     assert "groupdistil_validation is better than kd in 0 of 4 settings, worse in 2, and cannot be" in page
     for name in ("groupdistil", "groupdistil_validation"):
@@ -266,14 +296,17 @@ def test_sizes_noise_and_attacks_have_figures_and_tables(tmp_path: Path) -> None
     cells = []
     for width, weights in ((8, 20_000), (16, 80_000)):
         told = {"parameters": weights, "extra": {"latency_ms": width / 4}}
-        cells += _cells("sizes", {f"kd@widths={width}": GOOD, f"groupdistil@widths={width}": GOOD}, **told)
+        cells += _cells("sizes", {f"kd@widths={width}": GOOD if width == 16 else POOR}, **told)
     cells += _cells("sizes", {"teacher": GOOD}, parameters=2_000_000, extra={"latency_ms": 50.0})
     for noise in (0.0, 0.2):
         curves = {"fgsm": {"0": 0.9 - noise, "0.1": 0.5 - noise}}
-        cells += _cells("robustness", {"kd": GOOD}, dials={"label_noise": noise}, extra=curves)
+        models = {"kd": GOOD, "ros_kd": POOR if noise else GOOD}
+        cells += _cells("robustness", models, dials={"label_noise": noise}, extra=curves)
     page = _page(tmp_path, cells, _plan("sizes"), _plan("robustness"))
     assert "| kd@widths=8 | 20 k | 2.0 |" in page
+    assert re.search(r"\| kd@widths=8 .* \| \*\*−[45]\d\.\d \[.*\| kd@widths=16 .* [+−]?[0-4]\.\d \[", page, re.DOTALL)
     assert "| model | 0 | 0.2 |" in page
+    assert re.search(r"\| ros_kd \| [+−]?[0-4]\.\d \[[^|]*\| \*\*−[45]\d\.\d \[", page)
     assert "| kd | 0.90 [0.90, 0.90] | 0.50 [0.50, 0.50] |" in page, "attacks are of models without wrong labels"
     assert {path.name for path in (tmp_path / "benchmark").glob("*.svg")} == {
         "sizes-sizes.svg", "robustness-noise.svg", "robustness-attack.svg"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.benchmark.reading import read_measurements
+from pipeline.benchmark.reading import latest, read_measurements
 from pipeline.benchmark.records import (
     RESULTS,
     TEST_SETS,
@@ -113,7 +113,21 @@ def test_a_cell_that_was_run_again_counts_once_and_as_it_was_last(tmp_path: Path
     test, rng = phantom_test_set(), np.random.default_rng(0)
     runs = [measurement(test, probabilities(test, ALIKE, rng), config_digest=name) for name in ("old", "new")]
     write_results(tmp_path, runs)
-    assert [m.cell.config_digest for m in read_measurements(tmp_path)] == ["new"]
+    rows = read_measurements(tmp_path)
+    assert [m.cell.config_digest for m in rows] == ["old", "new"]
+    assert [m.cell.config_digest for m in latest(rows, None)[0]] == ["new"]
+    assert latest(rows, {"new", "other"}) == latest(rows, None) == (rows[1:], 0)
+
+
+def test_a_setting_that_is_changed_back_finds_its_former_result(tmp_path: Path) -> None:
+    """The last row of a cell is not always the one that its plan would make today."""
+    test, rng = phantom_test_set(), np.random.default_rng(0)
+    write_results(
+        tmp_path, [measurement(test, probabilities(test, ALIKE, rng), config_digest=name) for name in ("a", "b")]
+    )
+    rows = read_measurements(tmp_path)
+    assert latest(rows, {"a"}) == (rows[:1], 0)
+    assert latest(rows, {"c"}) == ([], 1)
 
 
 def test_an_accuracy_that_is_not_that_of_the_predictions_is_refused(tmp_path: Path) -> None:
