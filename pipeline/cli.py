@@ -9,7 +9,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill
+from pipeline.cli_options import DONE, INTERRUPTED, WRONG_USAGE, folder_to_fill, process_user
 
 EXTRAS = {
     "audit": "audit",
@@ -42,15 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.command
     try:
         return command(arguments)
+    except PermissionError as error:
+        sys.stderr.write(f"evenbeat: {error}; give {process_user()} the right to it\n")
+        return WRONG_USAGE
     except (ValueError, OSError) as error:
         sys.stderr.write(f"evenbeat: {error}\n")
         return WRONG_USAGE
     except ModuleNotFoundError as error:
-        extra = _extra(arguments.name, error.name)
-        sys.stderr.write(f"evenbeat {arguments.name} needs {error.name}: pip install 'evenbeat[{extra}]'\n")
+        extra = _extra(arguments.command_name, error.name)
+        sys.stderr.write(f"evenbeat {arguments.command_name} needs {error.name}: pip install 'evenbeat[{extra}]'\n")
         return WRONG_USAGE
     except KeyboardInterrupt:
-        sys.stderr.write(f"evenbeat {arguments.name}: interrupted\n")
+        sys.stderr.write(f"evenbeat {arguments.command_name}: interrupted\n")
         return INTERRUPTED
 
 
@@ -66,7 +69,7 @@ def _parser(named: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="evenbeat", description="Group-robust distillation of cardiac cine MRI classifiers, audited by scanner."
     )
-    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
     adders: dict[str, Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None]] = {
         "demo": _add_demo,
         "phantom": _add_phantom,
@@ -127,7 +130,7 @@ def _add_phantom(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _phantom(arguments: argparse.Namespace) -> int:
     from pipeline.cohort.phantom import best_possible_accuracy, write_phantom
 
-    options = {key: value for key, value in vars(arguments).items() if key not in {"command", "name", "out"}}
+    options = {key: value for key, value in vars(arguments).items() if key not in {"command", "command_name", "out"}}
     write_phantom(arguments.out, **options)
     best = best_possible_accuracy(arguments.out / "phantom_truth.csv")
     figures = {"all": best["overall"], **best["by_vendor"]}
@@ -152,7 +155,7 @@ def _digits(arguments: argparse.Namespace) -> int:
     from pipeline.cohort.digits import summary_lines, write_digits
     from pipeline.cohort.digits_plan import CLASSES, PLACES
 
-    options = {key: value for key, value in vars(arguments).items() if key not in {"command", "name", "out"}}
+    options = {key: value for key, value in vars(arguments).items() if key not in {"command", "command_name", "out"}}
     print("\n".join(summary_lines(write_digits(arguments.out, **options))))
     print(
         f"next: evenbeat datalist waterbirds {arguments.out} -o datalist.json --pixels {arguments.pixels} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 DONE, OUR_FAULT, WRONG_USAGE, NOTHING_USABLE = 0, 1, 2, 3
@@ -72,6 +73,11 @@ def mapping(text: str) -> dict[str, str]:
     if not all(equals and old and new for old, equals, new in pairs):
         raise argparse.ArgumentTypeError(f"must be pairs like HHD=HCM, separated by commas, got {text!r}")
     return {old: new for old, _, new in pairs}
+
+
+def process_user() -> str:
+    """Whose rights this process has, e.g. ``user 10001``."""
+    return f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
 
 
 def pair(text: str) -> tuple[str, str]:

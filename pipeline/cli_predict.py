@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.cli_options import DIGEST, DONE, NOTHING_USABLE, ONE_THREAD, OUR_FAULT, PACKAGE
+from pipeline.cli_options import DIGEST, DONE, NOTHING_USABLE, ONE_THREAD, OUR_FAULT, PACKAGE, process_user
 
 if TYPE_CHECKING:
     from pipeline.deployment.outcome import Outcome
@@ -23,7 +23,8 @@ HOLOSCAN_INPUT_PATH and HOLOSCAN_OUTPUT_PATH, MERCURE_IN_DIR and MERCURE_OUT_DIR
 then /input and /output.
 
 status 0: result.json is there, with a reading or a refusal; with --fail-on-refusal a refusal ends with status 3
-status 1: an error of ours; result.json says where, if it could be written
+status 1: the study could not be read or written to its end, for want of a right, say, or by an error of ours;
+          result.json says where, if it could be written
 status 2: wrong usage, or a package that must not be used"""
 
 
@@ -77,7 +78,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     try:
         outcome = run_job(job, package, student)
     except JobFailedError as error:
-        sys.stderr.write(f"evenbeat predict: failed, {error}; report this, with the version and no patient data\n")
+        remedy = (
+            f"{error.reason}: see to it that {process_user()} may read the whole study and write the results, and that "
+            "disks work and have room, and run it again"
+            if error.reason
+            else "report this, with the version and no patient data"
+        )
+        sys.stderr.write(f"evenbeat predict: failed, {error}; {remedy}\n")
         return OUR_FAULT
     print(_said(outcome))
     refused = outcome.refusal is not None and (arguments.fail_on_refusal or settings.fail_on_refusal)

@@ -164,6 +164,26 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert file.read_text() == "mine"
 
 
+def test_who_lacks_a_right_is_told_whose_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "settings.toml")
+
+    monkeypatch.setattr("pipeline.cohort.phantom.write_phantom", refuse)
+    assert main(["phantom", str(tmp_path / "cohort"), "--studies", "12"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"Permission denied: 'settings.toml'; give user \d+ the right to it\n$", said)
+
+
+def test_a_missing_library_is_asked_for_by_the_command_whatever_its_options_are_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pipeline.deployment.export", None)
+    assert main(["export", "run", "-o", str(tmp_path / "p"), "--audit", "a.json", "--name", "mine"]) == 2
+    assert capsys.readouterr().err.startswith("evenbeat export needs pipeline")
+
+
 def test_an_error_of_the_operating_system_is_a_sentence_and_no_traceback(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pipeline.deployment.student import Student
 from pipeline.deployment.study_input import StudyInput, find_study, used_headers
 from pipeline.dicom.doubts import doubts
 from pipeline.dicom.refusal import Code, LeftOut, Refusal
+from pipeline.dicom.system_errors import OF_THE_MACHINE
 from transforms.heart import NothingMovesError
 from transforms.intensity import ConstantImageError
 from transforms.recipe import Prepared, prepare_study
@@ -46,14 +48,19 @@ class Job:
 
 
 class JobFailedError(Exception):
-    """An error of ours. It tells class and place of that error, never its message: that could quote a header.
+    """An error that is not the study's. It tells its class and place, never its message: that could quote a header.
+
+    Args:
+        failure: what ``result.json`` holds of it.
+        reason: what the operating system says of it, where it is the machine's: "Permission denied".
 
     Attributes:
-        failure: what ``result.json`` holds of it.
+        failure: as given.
+        reason: as given.
     """
 
-    def __init__(self, failure: Failure) -> None:
-        self.failure = failure
+    def __init__(self, failure: Failure, reason: str = "") -> None:
+        self.failure, self.reason = failure, reason
         super().__init__(f"{failure.error} at {failure.place}")
 
 
@@ -112,7 +119,12 @@ def run_job(job: Job, package: Package, student: Student) -> Outcome:
             from pipeline.deployment.publish import write_failure
 
             write_failure(failure, job.output, study_key=key, package=package.identity)
-        raise JobFailedError(failure) from None
+        raise JobFailedError(failure, _reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words for an error's number: they name no file."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno in OF_THE_MACHINE else ""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,6 @@ def files_in(root: Path) -> Iterator[Path]:
 def _children(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
-    except OSError as error:  # a folder that may not be read
+    except OSError as error:  # a folder that is gone by now
         pass_on(error)
         return []

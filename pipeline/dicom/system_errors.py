@@ -13,7 +13,6 @@ OF_A_FILE = frozenset(
     {
         *(errno.ENOENT, errno.ENOTDIR),  # it is gone, or never was
         *(errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),  # what bears the name is no file
-        *(errno.EACCES, errno.EPERM),  # only a person can give the right
         *(errno.EINVAL, errno.EFBIG, errno.EOVERFLOW),  # its header leads to where no file reaches
     }
 )
@@ -22,6 +21,7 @@ OF_A_FILE = frozenset(
 OF_THE_MACHINE = frozenset(
     {
         *(errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO),  # the disk
+        *(errno.EACCES, errno.EPERM),  # a right: who lacks it for one slice would read the study without it
         *(errno.ENOSPC, errno.EDQUOT),  # room on it
         *(errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY),  # a share on the network
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),  # open files, memory, processes

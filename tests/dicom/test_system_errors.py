@@ -17,8 +17,8 @@ from pipeline.dicom.system_errors import OF_A_FILE, OF_THE_MACHINE, pass_on
 from tests.dicom.dicom_images import mr_image, save
 from tests.dicom.failing_disk import failing_disk
 
-MACHINE = [errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE]
-OWN = [errno.EACCES, errno.ENOENT, errno.EISDIR]
+MACHINE = [errno.EIO, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE]
+OWN = [errno.ENOENT, errno.EISDIR]
 PLACES = [None, 0, 100, 200]  # when it is opened; at its first byte; in its preamble; in its header
 
 
@@ -64,7 +64,7 @@ def test_a_machine_that_fails_among_the_pixels_refuses_no_study(tmp_path: Path, 
     frames = read_study(_files(tmp_path, syntax)).frames
     with failing_disk(errno.EIO, files=1, after=after), pytest.raises(OSError, match="Errno 5"):
         list(read_pixels(frames))
-    with failing_disk(errno.EACCES, files=1), pytest.raises(Refusal, match="UNREADABLE_FILE"):
+    with failing_disk(errno.ENOENT, files=1), pytest.raises(Refusal, match="UNREADABLE_FILE"):
         list(read_pixels(frames))
     assert len(list(read_pixels(frames))) == 3
 
@@ -84,8 +84,9 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
 
         return failing
 
-    monkeypatch.setattr(Path, method, fail(errno.EACCES))
+    monkeypatch.setattr(Path, method, fail(errno.ENOENT))
     assert studies_in(tmp_path) == ({}, 0)
-    monkeypatch.setattr(Path, method, fail(errno.EMFILE))
-    with pytest.raises(OSError, match="of the system"):
-        studies_in(tmp_path)
+    for number in (errno.EMFILE, errno.EACCES):
+        monkeypatch.setattr(Path, method, fail(number))
+        with pytest.raises(OSError, match="of the system"):
+            studies_in(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import sys
@@ -57,6 +58,7 @@ class Log:
         place: str = "",
         version: str = "",
         digest: str = "",
+        peer: str = "",
         seconds: float | None = None,
         count: int | None = None,
         revision: int | None = None,
@@ -77,6 +79,7 @@ class Log:
             "place": _of(PLACE, place),
             "version": _of(VERSION, version),
             "digest": _of(DIGEST, digest),
+            "peer": _address(peer),
         }
         figures = {"seconds": seconds, "count": count, "revision": revision, "status": status, "port": port}
         said |= {name: round(float(figure), 3) if name == "seconds" else int(figure)
@@ -96,6 +99,14 @@ class Log:
 
 def _of(form: re.Pattern[str], text: str) -> str:
     return text if not text or form.fullmatch(text) else HIDDEN
+
+
+def _address(text: str) -> str:
+    """An IP address, as the operating system has it of whoever connects."""
+    try:
+        return text and str(ipaddress.ip_address(text))
+    except ValueError:
+        return HIDDEN
 
 
 def _among(allowed: Collection[str], text: str) -> str:

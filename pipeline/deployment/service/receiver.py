@@ -145,7 +145,7 @@ class Receiver:
         elif asked is not None and not self._may_send(asked.calling_ae_title):
             code = "CALLING_AE_TITLE"
         self._metrics.rejected(code)
-        self._log("association_rejected", code=code)
+        self._log("association_rejected", code=code, peer=str(event.assoc.requestor.address))
 
     def _may_send(self, title: str | None) -> bool:
         return self._settings.allow_any or title in self._settings.calling_ae_titles

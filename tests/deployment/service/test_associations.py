@@ -28,6 +28,7 @@ def test_who_is_not_on_the_list_or_calls_another_is_rejected(tmp_path: Path) -> 
         assert found.inbox.studies() == []
         wait_for(lambda: len(events(found.said)) == 2)
         assert [event["code"] for event in events(found.said)] == ["CALLING_AE_TITLE", "CALLED_AE_TITLE"]
+        assert [event["peer"] for event in events(found.said)] == ["127.0.0.1"] * 2
         assert "STRANGER" not in found.said.getvalue(), "a stranger's title is any text"
 
 
