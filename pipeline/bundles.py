@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,26 @@ OF_GROUP_WEIGHTS = (
     "group_scope", "group_step", "group_driver", "group_feedback", "group_rule", "group_adjustment", "group_normalise",
     "cvar_share", "group_floor", "min_group_size",
 )  # fmt: skip
+Idle = tuple[str, Sequence[object], str]
+NO_TEACHER: Idle = ("teacher_checkpoints", ([],), "list methods/erm.yaml no more, or give --teacher_checkpoints")
+# Keys that do nothing while another has one of these values, and what to do about it.
+IDLE: Mapping[str, Idle] = {
+    **dict.fromkeys(
+        OF_GROUP_WEIGHTS,
+        ("weighting", ("cases",), "list an overlay with group weights, say methods/groupdistil.yaml"),
+    ),
+    **dict.fromkeys(("teacher_checkpoint", "alpha", "adaptive_alpha", "temperature"), NO_TEACHER),
+    **dict.fromkeys(("combination", "combination_weights"), NO_TEACHER),
+    "cvar_share": ("group_rule", ("gradient",), "list methods/cvar.yaml, or give --group_rule cvar"),
+    **dict.fromkeys(
+        ("subset_count", "subset_index", "subset_seed"),
+        ("subset", ("all",), "list methods/fold_out.yaml, say, or give --subset"),
+    ),
+    "subset_fraction": ("subset", ("all", "fold_out", "bootstrap"), "give --subset fraction"),
+    "averaging_start": ("averaging", ("none",), "list methods/swa.yaml or methods/ema.yaml"),
+    "averaging_decay": ("averaging", ("none", "swa"), "list methods/ema.yaml"),
+    **dict.fromkeys(("label_noise_kind", "label_noise_seed"), ("label_noise", (0,), "give --label_noise")),
+}
 SECTION_KEYS = frozenset({"imports", "initialize", "run", "finalize"})
 
 
@@ -46,10 +66,10 @@ def bundle_version(name: str) -> str:
 def check_overrides(argv: Sequence[str] | None = None) -> None:
     """End the process if the command line of ``python -m monai.bundle run`` has a key that would do nothing.
 
-    MONAI accepts any ``--key value`` and ignores those it does not know; and settings of group weights do nothing
-    where every case counts the same. This runs as the first entry of a bundle's ``initialize``, before any data is
-    read, and compares the command line, and an ``args_file``, with the merged config files. Processes that were
-    started in another way are left alone.
+    MONAI accepts any ``--key value`` and ignores those it does not know; and a setting of group weights, say, does
+    nothing where every case counts the same (``IDLE``). This runs as the first entry of a bundle's ``initialize``,
+    before any data is read, and compares the command line, and an ``args_file``, with the merged config files.
+    Processes that were started in another way are left alone.
 
     Args:
         argv: the command line; that of this process by default.
@@ -70,11 +90,15 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
             nearest = _nearest(key, parser)
             sys.stderr.write(f"override '--{key}' is in no config file given; the nearest known key is '--{nearest}'\n")
             raise SystemExit(2)
-    idle = [key for key in OF_GROUP_WEIGHTS if key in given]
-    if idle and given.get("weighting", parser.config.get("weighting")) == "cases":
+    set_to = parser.config | given
+    for key in given:
+        setting, values, remedy = IDLE.get(key, ("", (), ""))
+        if setting in set_to and set_to[setting] in values:
+            sys.stderr.write(f"override '--{key}' does nothing while {setting} is {set_to[setting]!r}; {remedy}\n")
+            raise SystemExit(2)
+    if set_to.get("only_group") is not None and set_to.get("last_layer") == "dfr":
         sys.stderr.write(
-            f"override '--{idle[0]}' is of group weights, and weighting is 'cases': every case counts the same; "
-            "list an overlay that sets weights, e.g. methods/groupdistil.yaml, or give --weighting groups\n"
+            "a teacher of only_group must have no last layer that dfr fits to all groups; leave one of the two out\n"
         )
         raise SystemExit(2)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.bundles import bundle_folders, check_overrides, executed_config
+from pipeline.bundles import IDLE, bundle_folders, check_overrides, executed_config
 
 PROGRAM = ["/somewhere/monai/bundle/__main__.py", "run"]
 
@@ -91,8 +91,51 @@ def test_settings_of_group_weights_that_would_do_nothing_are_refused(
         check_overrides(line)
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert "'--group_step' is of group weights" in said
+    assert "'--group_step' does nothing while weighting is 'cases'" in said
     assert "methods/groupdistil.yaml" in said
+
+
+STUDENT, TEACHER = (bundle_folders()[f"cardiac_cine_{name}"] / "configs" for name in ("student", "teacher"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "overlays", "given", "said"),
+    [
+        (TEACHER, (), ["--subset_index", "2"], "'--subset_index' does nothing while subset is 'all'"),
+        (TEACHER, ("fold_out",), ["--subset_index", "2"], ""),
+        (TEACHER, ("fold_out",), ["--subset_fraction", "0.5"], "does nothing while subset is 'fold_out'"),
+        (TEACHER, (), ["--averaging_decay", "0.5"], "'--averaging_decay' does nothing while averaging is 'none'"),
+        (STUDENT, ("swa",), ["--averaging_decay", "0.5"], "while averaging is 'swa'; list methods/ema.yaml"),
+        (STUDENT, ("swa",), ["--averaging_start", "0.3"], ""),
+        (STUDENT, (), ["--averaging", "ema", "--averaging_decay", "0.5"], ""),
+        (STUDENT, (), ["--cvar_share", "0.9"], "while group_rule is 'gradient'; list methods/cvar.yaml"),
+        (STUDENT, ("cvar",), ["--cvar_share", "0.9"], ""),
+        (STUDENT, (), ["--label_noise_seed", "3"], "while label_noise is 0.0"),
+        (STUDENT, (), ["--label_noise", "0.2", "--label_noise_seed", "3"], ""),
+        (STUDENT, ("erm",), ["--temperature", "2"], "'--temperature' does nothing while teacher_checkpoints is []"),
+        (STUDENT, ("erm", "kd"), ["--teacher_checkpoint", "t.pt"], "'--teacher_checkpoint' does nothing while"),
+        (STUDENT, ("kd",), ["--teacher_checkpoint", "t.pt", "--temperature", "2", "--alpha", "0.5"], ""),
+        (TEACHER, ("one_group", "dfr"), ["--only_group", "GE"], "a teacher of only_group must have no last layer"),
+        (TEACHER, ("one_group",), ["--only_group", "GE"], ""),
+    ],
+)  # fmt: skip
+def test_a_setting_that_would_do_nothing_is_refused_with_what_makes_it_count(
+    folder: Path, overlays: tuple[str, ...], given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [folder / "train.yaml", *(folder / "methods" / f"{name}.yaml" for name in overlays)]
+    line = [*PROGRAM, "--config_file", f"[{','.join(repr(str(path)) for path in files)}]", *given]
+    if not said:
+        check_overrides(line)
+        return
+    with pytest.raises(SystemExit) as stopped:
+        check_overrides(line)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_every_key_that_may_be_idle_is_one_of_a_bundle() -> None:
+    known = {key for folder in (STUDENT, TEACHER) for key in yaml.safe_load((folder / "train.yaml").read_text())}
+    assert {*IDLE, *(setting for setting, _, _ in IDLE.values())} <= known
 
 
 def test_a_misspelt_key_in_an_args_file_is_found(config: str, tmp_path: Path) -> None:

@@ -175,11 +175,11 @@ def plane_product(rows: NDArray[np.float32], cols: NDArray[np.float32], values: 
     return made
 
 
-def product(matrix: NDArray[np.float32], values: NDArray[np.float32], *, axis: int) -> NDArray[np.float32]:
+def product(matrix: NDArray[Any], values: NDArray[np.float32], *, axis: int) -> NDArray[np.float32]:
     """Apply a matrix along one axis of an array, as one large product instead of many small ones.
 
     Args:
-        matrix: ``(n_out, n_in)``.
+        matrix: ``(n_out, n_in)``, float32 or float64.
         values: ``n_in`` samples along ``axis``; any strides, flipped views too.
         axis: of ``values``.
 

@@ -157,7 +157,7 @@ def _window(rows: Map, cols: Map, centre: tuple[float, float], sd_mm: float) -> 
     )
 
 
-def _blur(n: int, sd_mm: float) -> NDArray[np.float32]:
+def _blur(n: int, sd_mm: float) -> Map:
     """Gaussian smoothing along one axis of the grid, as a symmetric matrix; beyond the image nothing moves."""
     distance = GRID_MM * np.subtract.outer(np.arange(n), np.arange(n))
     return np.asarray(

@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation whose mean and variance run over the batches of all processes.
 
-    Two processes with half a batch each then train the network that one trains with the whole. torch's
+    Two processes with half a batch each then normalise as one does with the whole. torch's
     ``SyncBatchNorm`` does this on GPUs and refuses CPUs.
 
     Shape:

@@ -34,7 +34,8 @@ class Cohort:
                 f"training needs prepared studies, but {datalist} lists raw ones; "
                 "run the bundle cardiac_cine_preprocessing and give its datalist.json"
             )
-        self.group_by = tuple(group_by or self.datalist.group_by)
+        named = [group_by] if isinstance(group_by, str) else group_by
+        self.group_by = tuple(named or self.datalist.group_by)
         self.classes = self.datalist.classes
         self.recipe: dict[str, Any] = self.datalist.recipe
         self.recipe_digest: str = self.datalist.recipe_digest

@@ -26,7 +26,7 @@ class Classifier(nn.Module):
 
     Args:
         architecture: ``resnet`` has basic blocks and free widths; ``resnet50``, ``densenet121`` and ``mobilenetv2``
-            are as published, but for their first reductions.
+            are as published, but for their first layers.
         classes: number of classes.
         channels: product of the axes before the last two: phases x slices of a cine, 3 of a colour picture.
         widths: of ``resnet`` only: channels of the four stages. ``(8, 16, 32, 64)``, the default, is the compact

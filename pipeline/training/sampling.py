@@ -35,7 +35,7 @@ class TrainingSampler(Sampler[int]):
     """Order in which an epoch visits the cases: a function of the seed and the epoch, dealt out over processes.
 
     One process with a batch of 32 and two with batches of 16 see the same 32 cases in each step, so that they train
-    the same network.
+    the same network; where the number of processes does not divide that of the cases, some come twice in an epoch.
 
     Args:
         items: the cases of the data set, in its order.

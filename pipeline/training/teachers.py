@@ -45,6 +45,8 @@ class Teachers:
         device: torch.device | str,
         biased_checkpoint: str | Path | None = None,
     ) -> None:
+        if isinstance(checkpoints, str):
+            raise ValueError(f"teacher_checkpoints must be a list, got {checkpoints!r}; write \"['{checkpoints}']\"")
         self.count = len(checkpoints)
         self.checkpoints = [*checkpoints, *([biased_checkpoint] if biased_checkpoint else [])]
         self.biased = biased_checkpoint is not None
