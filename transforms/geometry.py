@@ -213,35 +213,6 @@ def resample_slices(volume: ArrayLike, n_slices: int) -> NDArray[np.float32]:
     return product(matrix, values, axis=-3)
 
 
-def crop_or_pad(volume: NDArray[np.generic], shape: Sequence[int]) -> NDArray[np.generic]:
-    """Cut or fill the last axes to a shape, around the middle, without resampling.
-
-    Args:
-        volume: ``(…, *sizes)``.
-        shape: new sizes of the last ``len(shape)`` axes; what is added is 0.
-
-    Returns:
-        ``(…, *shape)``. Where the difference is odd, the extra sample is taken from, or added to, the end.
-
-    Raises:
-        ValueError: if there are more sizes than axes.
-
-    Example:
-        >>> crop_or_pad(np.array([1, 2, 3, 4]), (2,)).tolist(), crop_or_pad(np.array([1, 2]), (5,)).tolist()
-        ([2, 3], [0, 1, 2, 0, 0])
-    """
-    if len(shape) > volume.ndim:
-        raise ValueError(f"shape must have at most {volume.ndim} sizes; got {tuple(shape)}")
-    for axis, size in zip(range(-len(shape), 0), shape, strict=True):
-        spare = volume.shape[axis] - size
-        start = max(spare, 0) // 2
-        volume = np.take(volume, np.arange(start, start + min(size, volume.shape[axis])), axis=axis)
-        widths = [(0, 0)] * volume.ndim
-        widths[axis] = (max(-spare, 0) // 2, max(-spare, 0) - max(-spare, 0) // 2)
-        volume = np.pad(volume, widths)
-    return volume
-
-
 def seen(matrix: NDArray[np.float32]) -> slice:
     """Input samples that have a part in the output of a resampling matrix ``(n_out, n_in)``."""
     used = np.flatnonzero(matrix.any(axis=0))

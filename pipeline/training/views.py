@@ -100,11 +100,6 @@ class AugmentedViews(Dataset[dict[str, Any]]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pixels": None}  # another process maps the file itself: a copy would hold it all
 
-    @property
-    def labels(self) -> list[int]:
-        """Label of each case, in order."""
-        return [item["label"] for item in self.items]
-
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides the views: cases in order and their files, seed, number, identity, software."""

@@ -127,7 +127,6 @@ def test_a_case_comes_with_its_item_its_index_and_the_view_of_the_epoch(tmp_path
         case = data[3]
         assert torch.equal(case.pop("image"), data.image(3, view))
         assert case == {"label": 0, "group": 1, "case_id": "c3", "index": 3, "view": view}
-    assert data.labels == [0, 1, 2, 0, 1]
     assert len(data) == 5
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from transforms.geometry import (
-    crop_or_pad,
     orient_short_axis,
     plane_product,
     product,
@@ -194,22 +193,7 @@ def test_one_slice_of_many_is_the_middle_of_the_stack() -> None:
     np.testing.assert_allclose(resample_slices(stack, 1), [[[5.0]]], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "expected"), [(3, [2, 3, 4]), (7, [0, 1, 2, 3, 4, 5, 0]), (5, [1, 2, 3, 4, 5])])
-def test_crop_and_pad_keep_the_middle(size: int, expected: list[int]) -> None:
-    np.testing.assert_array_equal(crop_or_pad(np.arange(1, 6), (size,)), expected)
-
-
-def test_padding_then_cropping_gives_the_volume_back() -> None:
-    volume = np.random.default_rng(6).random((4, 5))
-    np.testing.assert_array_equal(crop_or_pad(crop_or_pad(volume, (9, 8)), (4, 5)), volume)
-
-
 @pytest.mark.parametrize("bad", [(0, 1.0, 3, 1.0), (3, 1.0, 0, 1.0), (3, 0.0, 3, 1.0), (3, 1.0, 3, float("nan"))])
 def test_samples_and_spacings_that_are_not_positive_are_refused(bad: tuple[int, float, int, float]) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         resampling_matrix(*bad, 1.0)
-
-
-def test_more_sizes_than_axes_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 1 sizes"):
-        crop_or_pad(np.zeros(3), (2, 2))
