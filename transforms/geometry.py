@@ -1,4 +1,4 @@
-"""Where a voxel lies: orientation of short-axis stacks, resampling in mm, crop and pad.
+"""Where a voxel lies: orientation of short-axis stacks, resampling in mm.
 
 Arrays are ``(…, slices, rows, cols)``. Affines are NIfTI's: 4 x 4, columns for cols, rows, slices, in millimetres,
 axes towards the patient's Right, Anterior, Superior (RAS), so ``volume[…, s, r, c]`` lies at ``affine @ (c, r, s, 1)``.
@@ -7,7 +7,6 @@ axes towards the patient's Right, Anterior, Superior (RAS), so ``volume[…, s, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
