@@ -57,6 +57,7 @@ def first_process_only(make: Callable[[], None]) -> None:
 
 
 def stop() -> None:
-    """Leave the group of processes."""
+    """Leave the group of processes, all at once: gloo may end a process whose peer has closed its connections."""
     if distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
