@@ -79,6 +79,19 @@ def test_the_benchmarks_rows_are_those_of_its_page() -> None:
         assert difference == "–" or any(line[1] == difference for line in found), model
 
 
+def test_what_is_said_of_the_map_is_what_its_page_says() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    told = re.search(r"that is so in (\d+) of (\d+) settings: .*? is (\d+) points better", text)
+    page = (ROOT / "docs" / "benchmark.md").read_text().partition("\n## Where group weights help, on digits")[2]
+    found = page.partition("\n### groupdistil_validation minus kd")[2]
+    underfitted = re.search(r"is \+(\d+\.\d) points in the (\d+) settings where KD underfits", found)
+    settings = re.search(r" of (\d+) settings", found)
+    assert told
+    assert underfitted
+    assert settings
+    assert told.groups() == (underfitted[2], settings[1], f"{float(underfitted[1]):.0f}")
+
+
 def test_the_two_first_commands_are_make_demo_and_make_test() -> None:
     commands = _sections()["See it work"]
     assert commands == ["make demo", "make test"]
