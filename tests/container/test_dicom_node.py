@@ -128,7 +128,7 @@ def site(engine: Engine, image: str, tmp_path: Path) -> Iterator[Site]:
             pytest.fail(found.log())
         yield found
     finally:
-        engine.podman("rm", "--force", "--time=1", name)
+        engine.remove(name, seconds=1)
 
 
 def _report_of(site: Site, study_uid: str) -> Path:

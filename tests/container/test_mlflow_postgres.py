@@ -95,7 +95,7 @@ def server(engine: Engine, database: int, tmp_path_factory: pytest.TempPathFacto
         _wait_for(f"{uri}/health", engine, name)
         yield uri, artifacts
     finally:
-        engine.podman("rm", "--force", "--time=5", name)
+        engine.remove(name, seconds=5)
 
 
 def _wait_for(url: str, engine: Engine, name: str) -> None:
