@@ -81,15 +81,30 @@ def test_the_benchmarks_rows_are_those_of_its_page() -> None:
 
 def test_what_is_said_of_the_map_is_what_its_page_says() -> None:
     text = " ".join((ROOT / "README.md").read_text().split())
-    told = re.search(r"that is so in (\d+) of (\d+) settings: .*? is (\d+) points better", text)
-    page = (ROOT / "docs" / "benchmark.md").read_text().partition("\n## Where group weights help, on digits")[2]
-    found = page.partition("\n### groupdistil_validation minus kd")[2]
-    underfitted = re.search(r"is \+(\d+\.\d) points in the (\d+) settings where KD underfits", found)
-    settings = re.search(r" of (\d+) settings", found)
+    told = re.search(r"that is so in (\d+) of (\d+) settings: .*? is ([\d.]+) points better", text)
+    on_phantoms = re.search(
+        r"it is ([\d.]+) points better in (\d+) of (\d+) settings, .* on phantoms ([\d.]+) points worse", text
+    )
     assert told
-    assert underfitted
-    assert settings
-    assert told.groups() == (underfitted[2], settings[1], f"{float(underfitted[1]):.0f}")
+    assert on_phantoms
+    better, settings, underfitted, otherwise = _map("on digits")
+    assert told.groups() == (underfitted, settings, better)
+    assert not otherwise.startswith("-")
+    better, settings, underfitted, otherwise = _map("on the phantom")
+    assert on_phantoms.groups() == (better, underfitted, settings, otherwise.removeprefix("-"))
+
+
+def _map(cohort: str) -> tuple[str, str, str, str]:
+    """Of validation-driven GroupDistil: gain where KD underfits, all settings, those, and gain without a minority."""
+    page = (ROOT / "docs" / "benchmark.md").read_text().partition(f"\n## Where group weights help, {cohort}")[2]
+    page = page.partition("\n### groupdistil_validation minus kd")[2].replace("−", "-")
+    gains = re.search(
+        r" of (\d+) settings.* is \+(\d+\.\d) points in the (\d+) settings where KD underfits .*"
+        r", ([+-]\d+\.\d) points in the \d+ settings where there is no minority",
+        page,
+    )
+    assert gains
+    return gains[2], gains[1], gains[3], gains[4]
 
 
 def test_the_two_first_commands_are_make_demo_and_make_test() -> None:
