@@ -163,16 +163,21 @@ def _noise_differences(section: Section, noise: str) -> list[str]:
             runs = pooled(part, folds=section.plan.folds)
             if runs.seeds and part[0].cell.role == "student":
                 by_share[float(settings[noise])][method] = runs
-    places = sorted(share for share, methods in by_share.items() if REFERENCE in methods)
-    names = list(dict.fromkeys(name for share in places for name in by_share[share] if name != REFERENCE))
+    places = sorted(place for place, methods in by_share.items() if REFERENCE in methods)
+    names = list(dict.fromkeys(name for place in places for name in by_share[place] if name != REFERENCE))
     if not names:
         return []
-    rows = []
-    for name in names:
-        pairs = [(by_share[share].get(name), by_share[share][REFERENCE]) for share in places]
-        rows.append([name, *(points(difference(one, kd, WORST)) if one else NOTHING for one, kd in pairs)])
+    rows = [
+        [name, *(_from(by_share[place][REFERENCE], by_share[place].get(name)) for place in places)] for name in names
+    ]
     words = f"{TITLES[WORST]} minus {REFERENCE}, in points, by share of wrong labels:"
     return [words, markdown(["model", *(f"{place:g}" for place in places)], rows), section.command]
+
+
+def _from(reference: Runs, other: Runs | None) -> str:
+    if other is None or not set(other.seeds) & set(reference.seeds):
+        return NOTHING
+    return points(difference(other, reference, WORST))
 
 
 def _attack_lines(measurements: Sequence[Measurement], attack: str) -> dict[str, Line]:

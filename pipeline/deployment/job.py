@@ -53,10 +53,6 @@ class JobFailedError(Exception):
     Args:
         failure: what ``result.json`` holds of it.
         reason: what the operating system says of it, where it is the machine's: "Permission denied".
-
-    Attributes:
-        failure: as given.
-        reason: as given.
     """
 
     def __init__(self, failure: Failure, reason: str = "") -> None:

@@ -313,6 +313,12 @@ def test_sizes_noise_and_attacks_have_figures_and_tables(tmp_path: Path) -> None
     }  # fmt: skip
 
 
+def test_a_run_that_was_broken_off_has_its_page_all_the_same(tmp_path: Path) -> None:
+    cells = _cells("robustness", {"kd": GOOD, "ros_kd": GOOD}, dials={"label_noise": 0.2})
+    left = [m for m in cells if (m.cell.model == "kd") == (m.cell.seed == 0)]
+    assert "| ros_kd | – |" in _page(tmp_path, left, _plan("robustness"))
+
+
 def test_group_weights_over_epochs_are_drawn_where_a_run_has_them(tmp_path: Path) -> None:
     curves = {part: {name: [0.25, 0.3] for name in VENDORS} for part in ("weights", "loss")} | {"epoch": [1, 2]}
     cells = _cells("headline", {"kd": GOOD}) + _cells("headline", {"groupdistil": GOOD}, extra={"curves": curves})
