@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,26 +20,32 @@ OF_GROUP_WEIGHTS = (
     "group_scope", "group_step", "group_driver", "group_feedback", "group_rule", "group_adjustment", "group_normalise",
     "cvar_share", "group_floor", "min_group_size",
 )  # fmt: skip
-Idle = tuple[str, Sequence[object], str]
-NO_TEACHER: Idle = ("teacher_checkpoints", ([],), "list methods/erm.yaml no more, or give --teacher_checkpoints")
-# Keys that do nothing while another has one of these values, and what to do about it.
-IDLE: Mapping[str, Idle] = {
-    **dict.fromkeys(
-        OF_GROUP_WEIGHTS,
-        ("weighting", ("cases",), "list an overlay with group weights, say methods/groupdistil.yaml"),
+OF_TEACHERS = ("teacher_checkpoint", "alpha", "adaptive_alpha", "temperature", "combination", "combination_weights")
+# While a key has one of these values, the keys that then do nothing, and what to do about it.
+IDLE: Sequence[tuple[str, Sequence[object], Sequence[str], str]] = (
+    ("weighting", ("cases",), OF_GROUP_WEIGHTS, "list an overlay with group weights, say methods/groupdistil.yaml"),
+    ("group_rule", ("gradient",), ("cvar_share",), "list methods/cvar.yaml, or give --group_rule cvar"),
+    ("group_rule", ("cvar",), ("group_step",), "list methods/cvar.yaml no more, or give --group_rule gradient"),
+    (
+        "group_feedback",
+        ("validation",),
+        ("group_driver",),
+        "give --group_feedback training",
     ),
-    **dict.fromkeys(("teacher_checkpoint", "alpha", "adaptive_alpha", "temperature"), NO_TEACHER),
-    **dict.fromkeys(("combination", "combination_weights"), NO_TEACHER),
-    "cvar_share": ("group_rule", ("gradient",), "list methods/cvar.yaml, or give --group_rule cvar"),
-    **dict.fromkeys(
+    ("teacher_checkpoints", ([],), OF_TEACHERS, "list methods/erm.yaml no more, or give --teacher_checkpoints"),
+    ("adaptive_alpha", (True,), ("alpha",), "list methods/adaptive_alpha.yaml no more"),
+    (
+        "subset",
+        ("all",),
         ("subset_count", "subset_index", "subset_seed"),
-        ("subset", ("all",), "list methods/fold_out.yaml, say, or give --subset"),
+        "list methods/fold_out.yaml, say, or give --subset",
     ),
-    "subset_fraction": ("subset", ("all", "fold_out", "bootstrap"), "give --subset fraction"),
-    "averaging_start": ("averaging", ("none",), "list methods/swa.yaml or methods/ema.yaml"),
-    "averaging_decay": ("averaging", ("none", "swa"), "list methods/ema.yaml"),
-    **dict.fromkeys(("label_noise_kind", "label_noise_seed"), ("label_noise", (0,), "give --label_noise")),
-}
+    ("subset", ("all", "fold_out", "bootstrap"), ("subset_fraction",), "give --subset fraction"),
+    ("averaging", ("none",), ("averaging_start",), "list methods/swa.yaml or methods/ema.yaml"),
+    ("averaging", ("none", "swa"), ("averaging_decay",), "list methods/ema.yaml"),
+    ("label_noise", (0,), ("label_noise_kind", "label_noise_seed"), "give --label_noise"),
+    ("architecture", ("resnet50", "densenet121", "mobilenetv2"), ("widths",), "these have widths of their own"),
+)
 SECTION_KEYS = frozenset({"imports", "initialize", "run", "finalize"})
 
 
@@ -91,11 +97,16 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
             sys.stderr.write(f"override '--{key}' is in no config file given; the nearest known key is '--{nearest}'\n")
             raise SystemExit(2)
     set_to = parser.config | given
-    for key in given:
-        setting, values, remedy = IDLE.get(key, ("", (), ""))
-        if setting in set_to and set_to[setting] in values:
-            sys.stderr.write(f"override '--{key}' does nothing while {setting} is {set_to[setting]!r}; {remedy}\n")
+    for setting, values, keys, remedy in IDLE:
+        idle = [key for key in keys if key in given]
+        if idle and setting in set_to and set_to[setting] in values:
+            sys.stderr.write(f"override '--{idle[0]}' does nothing while {setting} is {set_to[setting]!r}; {remedy}\n")
             raise SystemExit(2)
+    if {"teacher_checkpoint", "teacher_checkpoints"} <= given.keys():
+        sys.stderr.write(
+            "override '--teacher_checkpoint' does nothing beside '--teacher_checkpoints'; give one of them\n"
+        )
+        raise SystemExit(2)
     if set_to.get("only_group") is not None and set_to.get("last_layer") == "dfr":
         sys.stderr.write(
             "a teacher of only_group must have no last layer that dfr fits to all groups; leave one of the two out\n"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -27,7 +27,7 @@ from pipeline.tracking.group_metrics import weighted_auc
 
 REPLICATES = 2_000
 AUC_REPLICATES = 500  # ranks are dear: the ends of the interval move in the third digit
-ROUNDING = 1e-9
+PRINTED = 0.0005  # half of the last digit of a difference on the page, 0.1 points
 SOURCE = 20_250_101  # of all draws, so that every model meets the same ones
 
 
@@ -41,8 +41,8 @@ class Estimate:
 
     @property
     def sign(self) -> int:
-        """1 if the interval lies above 0, -1 if below, 0 if it holds 0 or there is none."""
-        return int(self.low > ROUNDING) - int(self.high < -ROUNDING)
+        """1 if the interval, as it is printed in points, lies above 0, -1 if below, 0 if it holds 0 or is none."""
+        return int(self.low >= PRINTED) - int(self.high <= -PRINTED)
 
 
 @dataclass(frozen=True)
@@ -258,6 +258,23 @@ def difference(one: Runs, other: Runs, metric: str) -> Estimate:
     Raises:
         ValueError: if they share no seed, or were tested on different patients.
     """
+    return mean_difference([difference_draws(one, other, metric)])
+
+
+def mean_difference(found: Sequence[FloatArray]) -> Estimate:
+    """Mean of some differences, each as :func:`difference_draws` gives it, seeds and patients drawn for all at once.
+
+    Seeds are drawn alike for all that have equally many; patients for all that were tested on the same.
+    """
+    return _interval(np.mean(found, axis=0), least=-1.0)
+
+
+def difference_draws(one: Runs, other: Runs, metric: str) -> FloatArray:
+    """One model minus another, then the same in every draw; ``(1 + replicates,)``.
+
+    Raises:
+        ValueError: if they share no seed, or were tested on different patients.
+    """
     seeds = sorted(set(one.seeds) & set(other.seeds))
     one, other = one.only(seeds), other.only(seeds)
     tested = [[held_out.digest for held_out in runs.held_out] for runs in (one, other)]
@@ -266,11 +283,27 @@ def difference(one: Runs, other: Runs, metric: str) -> Estimate:
             f"two models are compared on the same seeds and patients; these share the seeds {seeds} with test sets "
             f"{tested[0]} and {tested[1]}; run both from one plan"
         )
-    return _interval(draws(one, metric) - draws(other, metric), least=-1.0)
+    return draws(one, metric) - draws(other, metric)
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean of one share per seed with Student's 95 % interval; of a single seed without width.
+def without_classes(runs: Runs) -> Runs | None:
+    """The same answers, groups ``vendor x class`` taken together as ``vendor``; None if groups are of another kind."""
+    joined = tuple(_vendors(held_out) for held_out in runs.held_out)
+    return replace(runs, held_out=tuple(h for h in joined if h is not None)) if None not in joined else None
+
+
+def _vendors(held_out: HeldOut) -> HeldOut | None:
+    parts = [name.rpartition(" x ") for name in held_out.groups]
+    groups = tuple(sorted({vendor for vendor, _, _ in parts}))
+    both = {f"{vendor} x {label}" for vendor in groups for label in held_out.classes}
+    if set(held_out.groups) != both:
+        return None
+    index = np.array([groups.index(vendor) for vendor, _, _ in parts])[held_out.group_index]
+    return replace(held_out, groups=groups, group_index=index)
+
+
+def over_seeds(values: Sequence[float], *, least: float = 0.0) -> Estimate:
+    """Mean of one share per seed with Student's 95 % interval, in ``[least, 1]``; of a single seed without width.
 
     Example:
         >>> over_seeds([0.5, 0.5])
@@ -278,7 +311,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     """
     mean, n = float(np.mean(values)), len(values)
     reach = stats.t.ppf(PERCENTILES[1] / 100, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else 0.0
-    return Estimate(mean, max(0.0, mean - float(reach)), min(1.0, mean + float(reach)))
+    return Estimate(mean, max(least, mean - float(reach)), min(1.0, mean + float(reach)))
 
 
 def lowest_group(runs: Runs) -> str:

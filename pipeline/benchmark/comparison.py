@@ -11,10 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.benchmark.analysis import METRICS, Estimate, Runs, difference, estimate, lowest_group, over_seeds, pooled
+from pipeline.benchmark.analysis import (
+    METRICS,
+    Estimate,
+    Runs,
+    difference_draws,
+    estimate,
+    lowest_group,
+    mean_difference,
+    over_seeds,
+    pooled,
+    without_classes,
+)
 from pipeline.benchmark.deals import DEVELOPMENT
 from pipeline.benchmark.reading import Measurement
-from pipeline.benchmark.records import Cell
+from pipeline.benchmark.records import Cell, FloatArray
 
 REFERENCE = "kd"
 PROPOSED = "groupdistil"  # and every method whose name begins so
@@ -82,17 +93,22 @@ class Regime:
 
     Args:
         settings: dials and what the models' names say.
-        worst: difference in worst-group accuracy.
-        average: difference in accuracy.
+        draws: differences, by name of what differs, as :func:`pipeline.benchmark.analysis.difference_draws` gives them:
+            ``worst`` in worst-group accuracy; ``together``, the same where classes of a group are taken together, if
+            groups are vendor x class; ``average`` in accuracy.
         reference: the plain one.
         seeds: number of seeds that both have.
     """
 
     settings: dict[str, Any]
-    worst: Estimate
-    average: Estimate
+    draws: dict[str, FloatArray]
     reference: Summary
     seeds: int
+
+    @property
+    def worst(self) -> Estimate:
+        """Difference in worst-group accuracy."""
+        return mean_difference([self.draws["worst"]])
 
 
 def summarise(
@@ -200,8 +216,12 @@ def regimes(measurements: Sequence[Measurement], *, folds: int = 1, proposed: st
         reference = summarise(methods[REFERENCE], folds=folds, metrics=())
         shared = set(runs.seeds) & set(reference.runs.seeds)
         if shared:
-            worst, average = (
-                difference(runs, reference.runs, metric) for metric in ("worst_group_accuracy", "accuracy")
-            )
-            found.append(Regime(settings, worst, average, reference, len(shared)))
+            draws = {
+                "worst": difference_draws(runs, reference.runs, "worst_group_accuracy"),
+                "average": difference_draws(runs, reference.runs, "accuracy"),
+            }
+            together, plain = without_classes(runs), without_classes(reference.runs)
+            if together is not None and plain is not None:
+                draws["together"] = difference_draws(together, plain, "worst_group_accuracy")
+            found.append(Regime(settings, draws, reference, len(shared)))
     return found

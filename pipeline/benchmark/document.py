@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from pipeline.benchmark.analysis import AUC_REPLICATES, REPLICATES
 from pipeline.benchmark.cells import planned_digests
-from pipeline.benchmark.plan import Plan, TeacherPlan, find_plans, shipped_plans
+from pipeline.benchmark.plan import BUNDLES, Plan, TeacherPlan, find_plans, shipped_plans
 from pipeline.benchmark.reading import Measurement, latest, read_measurements
 from pipeline.benchmark.sections import Section, methods_section
 from pipeline.benchmark.sweeps import regimes_section, robustness_section, sizes_section
 from pipeline.benchmark.tables import markdown
+from pipeline.bundles import bundle_folders
 from pipeline.files import atomic_path
 
 TITLES = {
@@ -51,8 +52,9 @@ the column *choice*, the best baseline the one so chosen with GroupDistil aside.
 group of development patients, who are in no other section of their seed; where a cohort has none to spare, it is the
 mean worst-group accuracy on validation, and models that learned from validation, or whose teachers did, have no
 choice. A model that has fewer seeds than `kd` is compared with others on its own and cannot be taken. Nothing was
-chosen, given up or stopped for what it did on test data. On digits, where seeds draw from the same 1,797
-handwritten ones, a digit that is tested in one seed may validate in another.
+chosen, given up or stopped for what it did on test data; what is said of a map of settings was seen on test data
+first, and the section *on fresh seeds* is its test. On digits, where seeds draw from the same 1,797 handwritten ones, a
+digit that is tested in one seed may validate in another.
 
 **How to read the numbers.**
 
@@ -62,16 +64,21 @@ handwritten ones, a digit that is tested in one seed may validate in another.
   features; by chance it is one over the number of groups.
 - *Validation labels* beside a model: it, or a teacher of its, learned from the labels of the validation studies, too,
   which are not among the training studies that stand above the table.
-- Brackets are 95 % intervals from {REPLICATES:,} draws of seeds *and* patients ({AUC_REPLICATES} for AUC), patients
-  inside each group and class; in each draw the worst group is found anew. Those of the probe and of attacks are
-  Student's, over seeds. Draws of three seeds say too little of how seeds differ, and such intervals are too narrow;
-  with a single seed they are over patients alone. An interval without width says that nothing varied, not that the
-  value is sure.
+- Tables and figures are in the order of the worst group's accuracy on test data. Neighbours seldom differ: read the
+  differences.
+- Brackets are 95 % intervals from {REPLICATES:,} draws of seeds *and* patients ({AUC_REPLICATES} for AUC); in each draw
+  the worst group is found anew. Patients are drawn inside each class and set of groups: one that was seen under
+  several scanners comes with all studies. Intervals of the probe and of attacks are Student's, over seeds alone. Draws
+  of three or five seeds say too little of how seeds differ: with five, an interval that should miss the truth in 5 of
+  100 cases may miss it in 15, and one that barely excludes 0 shows little. Where seeds are cross-validations, folds
+  share training patients, which no interval here accounts for. With a single seed intervals are over patients alone.
+  An interval without width says that nothing varied, not that the value is sure.
 - The lowest of several groups lies below the truth by noise, the smaller the groups the more; gap and ECE lie above it.
   The intervals correct for it, the values do not; so a value may stand at an end of its interval. Compare models, not
   with 1.
-- Differences are in points (hundredths), on the same seeds and the same draws, in bold where the interval excludes 0.
-  They are not corrected for the number of comparisons: of twenty methods that are all alike, one would be in bold.
+- Differences are in points (hundredths), on the same seeds and the same draws, in bold where the interval, as it is
+  printed, excludes 0. They are not corrected for the number of comparisons: of twenty methods that are all alike, one
+  or more would be in bold.
 """
 
 
@@ -190,7 +197,19 @@ def _legend(plan: Plan) -> list[str]:
     if not rows:
         return []
     table = markdown(["model", "overlays", "overrides", "learns from"], rows).replace("---:", "---")
-    return [f"<details><summary>What the names stand for</summary>\n\n{table}\n\n</details>"]
+    used = sorted(
+        {("student", overlay) for model in plan.models.values() for overlay in model.overlays}
+        | {("teacher", overlay) for teacher in plan.teachers.values() for overlay in teacher.overlays}
+    )
+    words = markdown(["overlay", "of a", "what it does"], [[Path(o).stem, role, _purpose(role, o)] for role, o in used])
+    overlays = [words.replace("---:", "---")] if used else []
+    return ["\n\n".join(["<details><summary>What the names stand for</summary>", table, *overlays, "</details>"])]
+
+
+def _purpose(role: str, overlay: str) -> str:
+    """First line of an overlay, which says what it does."""
+    path = bundle_folders()[BUNDLES[role]] / "configs" / overlay
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
 
 
 def _stems(overlays: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -29,9 +30,14 @@ WIDTH_INCHES = 8.6
 KINDS = {"proposed": (LIGHT[1], "D"), "baseline": (LIGHT[0], "o"), "teacher": (LIGHT[5], "s")}
 # Told apart by colour-blind readers, light enough for figures in ink; purple is better, orange worse.
 HEAT = ListedColormap(mpl.colormaps["PuOr"](np.linspace(0.2, 0.78, 256)))
-HEAT_POINTS = 15.0
+LEGEND_LETTERS, LEGEND_MARK = 112, 8  # letters in the width of a figure, and those in the width of a line's mark
+HEAT_POINTS = 40.0
 DASHES = ((4, 3), (1, 2), (6, 2, 1, 2))
-DIAL_WORDS = {"minority_share": "share of the minority", "confounding": "confounding"}
+DIAL_WORDS = {
+    "minority_share": "factor on the studies of the rarer groups",
+    "confounding": "training images whose place goes with their class",
+    "alignment": "a vendor's studies that have its own pathology",
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,11 @@ def save(figure: Figure, path: Path) -> None:
 
 @mpl.rc_context(STYLE)  # type: ignore[arg-type]
 def methods_figure(summaries: Sequence[Summary]) -> Figure:
-    """Worst-group and average accuracy of every model, the best worst group on top, the reference as a dashed line."""
-    ordered = sorted(summaries, key=lambda s: -s.estimates["worst_group_accuracy"].value)
+    """Worst-group and average accuracy of every model, the best worst group on top, the reference as a dashed line.
+
+    Models with fewer seeds than others come below, in the same order.
+    """
+    ordered = sorted(summaries, key=lambda s: (-len(s.runs.seeds), -s.estimates["worst_group_accuracy"].value))
     height = 0.27 * len(ordered) + 1.05
     left = 0.02 + 0.0098 * max(len(summary.model) for summary in ordered)
     width = (1 - left) / 2
@@ -132,12 +141,15 @@ def regime_figure(regimes: Sequence[Regime], name: str) -> Figure:
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, (title, members) in zip(grid.flat, panels.items(), strict=False):
-        _heat(axes, members, (across, across_values), (down, down_values))
+        drawn = _heat(axes, members, (across, across_values), (down, down_values))
         _frame(axes, title, grid="x")
         axes.grid(visible=False)
+    key = figure.colorbar(drawn, ax=grid, shrink=0.6, extend="both", pad=0.02)
+    key.set_label(f"{name} minus {REFERENCE} [points]", fontsize=8.5, color=MUTED)
+    key.ax.tick_params(colors=MUTED, length=0, labelsize=8.5)
+    key.outline.set_visible(False)
     figure.supxlabel(
-        f"{name} minus {REFERENCE}, points of worst-group accuracy [95 %]; bold: excludes 0; "
-        "heavy frame: minority underfitted by KD",
+        "Worst-group accuracy, difference [95 %]; bold: excludes 0; heavy frame: minority underfitted by KD",
         fontsize=8.5, color=MUTED,
     )  # fmt: skip
     return figure
@@ -165,7 +177,7 @@ def _values(regimes: Sequence[Regime], name: str) -> list[Any]:
     return list(dict.fromkeys(regime.settings.get(name) for regime in regimes))
 
 
-def _heat(axes: Axes, members: Sequence[Regime], x: tuple[str, list[Any]], y: tuple[str, list[Any]]) -> None:
+def _heat(axes: Axes, members: Sequence[Regime], x: tuple[str, list[Any]], y: tuple[str, list[Any]]) -> AxesImage:
     table = np.full((len(y[1]), len(x[1])), np.nan)
     for regime in members:
         column, row = x[1].index(regime.settings.get(x[0])), y[1].index(regime.settings.get(y[0]))
@@ -177,13 +189,14 @@ def _heat(axes: Axes, members: Sequence[Regime], x: tuple[str, list[Any]], y: tu
         if regime.reference.underfitted:
             place = (column - 0.475, row - 0.46)
             axes.add_patch(Rectangle(place, 0.95, 0.92, fill=False, edgecolor=INK, linewidth=2.2, zorder=3))
-    axes.imshow(table, cmap=HEAT, vmin=-HEAT_POINTS, vmax=HEAT_POINTS, aspect="auto")
+    drawn = axes.imshow(table, cmap=HEAT, vmin=-HEAT_POINTS, vmax=HEAT_POINTS, aspect="auto")
     for name, values, ticks, label in (
         (*x, axes.set_xticks, axes.set_xlabel),
         (*y, axes.set_yticks, axes.set_ylabel),
     ):
         ticks(range(len(values)), [in_words(value) if name else "" for value in values])
         label(DIAL_WORDS.get(name, name.replace("_", " ")), fontsize=8.5, color=MUTED)
+    return drawn
 
 
 @mpl.rc_context(STYLE)  # type: ignore[arg-type]
@@ -195,7 +208,8 @@ def lines_figure(panels: Sequence[Panel], *, share_y: bool = True) -> Figure:
         share_y: whether all show the same quantity.
     """
     names = list(dict.fromkeys(name for panel in panels for name in (*panel.lines, *panel.levels)))
-    legend_rows = -(-len(names) // 5)
+    columns = max(1, min(len(names), int(LEGEND_LETTERS // (LEGEND_MARK + max(map(len, names))))))
+    legend_rows = -(-len(names) // columns)
     figure = Figure(figsize=(WIDTH_INCHES, 3.0 + 0.2 * legend_rows), facecolor="white", layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=share_y)[0]
     for axes, panel in zip(grid, panels, strict=True):
@@ -209,7 +223,7 @@ def lines_figure(panels: Sequence[Panel], *, share_y: bool = True) -> Figure:
         axes.set_xlabel(panel.x_label, fontsize=8.5, color=MUTED)
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(
-        handles=[handles[name] for name in names], loc="outside lower center", ncols=min(5, len(names)), frameon=False,
+        handles=[handles[name] for name in names], loc="outside lower center", ncols=columns, frameon=False,
         fontsize=8.5, labelcolor=INK,
     )  # fmt: skip
     return figure

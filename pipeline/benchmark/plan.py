@@ -26,7 +26,7 @@ QUICK = "quick"
 
 _PARTS = ("budget", "teachers", "models", "variants", "evaluate")
 _KEYS = {
-    "plan": ("name", "question", "cohort", "dials", "seeds", "folds", "no_choice", *_PARTS),
+    "plan": ("name", "question", "cohort", "dials", "seeds", "folds", "no_choice", "contrasts", *_PARTS),
     "cohort": ("kind", "settings"),
     "teachers": ("overlays", "overrides", "each", "start", "measure"),
     "models": ("overlays", "overrides", "teachers", "biased", "seeds"),
@@ -102,6 +102,7 @@ class Plan:
         variants: by name, overrides by role: every model is trained in every variant, as ``model@variant``.
         evaluate: what is measured, see :func:`pipeline.benchmark.evaluate.check_evaluate`.
         no_choice: why no student may be chosen by these results; empty where one may.
+        contrasts: pairs of models whose difference is a step of interest, with what the step is.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Plan:
     variants: Mapping[str, Mapping[str, Mapping[str, Any]]]
     evaluate: Mapping[str, Any]
     no_choice: str = ""
+    contrasts: tuple[tuple[str, str, str], ...] = ()
 
     def asks(self, model: str, seed: int) -> bool:
         """False if a model, with or without its variant, has seeds of its own and this other seed of the plan's."""
@@ -195,6 +197,7 @@ def plan_of(raw: object) -> Plan:
         or {"": _by_role({}, "variants")},
         evaluate=evaluate,
         no_choice=typed(plan.get("no_choice", ""), str, "no_choice"),
+        contrasts=_contrasts(plan.get("contrasts", []), [*models, *(m for t in teachers.values() for m in t.members)]),
     )
 
 
@@ -278,6 +281,19 @@ def _model(name: str, given: object, teachers: Iterable[str], seeds: Sequence[in
         if teacher not in teachers:
             raise ValueError(f"models: {name}: no teacher is called {teacher!r}; {nearest(str(teacher), teachers)}")
     return model
+
+
+def _contrasts(raw: object, models: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
+    found = []
+    for given in typed(raw, list, "contrasts"):
+        if not isinstance(given, list) or len(given) != 3:
+            raise ValueError(f"contrasts: each is two models and what the step is; got {given!r}; write [a, b, words]")
+        one, other, words = texts(given, "contrasts")
+        for name in (one, other):
+            if name not in models:
+                raise ValueError(f"contrasts: no model is called {name!r}; {nearest(name, models)}")
+        found.append((one, other, words))
+    return tuple(found)
 
 
 def _by_role(raw: object, place: str) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ from pipeline.benchmark.figures import Panel, lines_figure, methods_figure, save
 from pipeline.benchmark.plan import Plan
 from pipeline.benchmark.reading import Measurement
 from pipeline.benchmark.tables import NOTHING, in_words, markdown, model_words, models_table, points, share
+from pipeline.bundles import OF_GROUP_WEIGHTS
 
 WORST, AVERAGE = "worst_group_accuracy", "accuracy"
 TITLES = {WORST: "Worst-group accuracy", AVERAGE: "Accuracy"}
@@ -121,8 +122,13 @@ def _summaries(
     return [summary for summary in found if summary.runs.seeds]
 
 
+def _metrics(plan: Plan) -> list[str]:
+    """Without those that cells of a few patients, or probabilities of several folds' models, do not bear."""
+    return [name for name in METRICS if plan.folds == 1 or name not in ("worst_cell_accuracy", "worst_group_auc")]
+
+
 def _methods(section: Section, measurements: Sequence[Measurement], name: str) -> str:
-    summaries = _summaries(section, measurements)
+    summaries = _summaries(section, measurements, _metrics(section.plan))
     if not summaries:
         return "No seed is whole yet."
     best = best_baseline(summaries)
@@ -133,7 +139,9 @@ def _methods(section: Section, measurements: Sequence[Measurement], name: str) -
     unchosen = [f"No student is chosen here: {section.plan.no_choice}."] if section.plan.no_choice else []
     chosen = _recipe(section, summaries, best)
     compared = _differences(section, summaries, best)
-    return "\n\n".join([table, section.command, *unchosen, figure, *_groups(section, summaries), *chosen, *compared])
+    steps = _contrasts(section, summaries)
+    parts = [table, section.command, *unchosen, figure, *_groups(section, summaries), *chosen, *steps, *compared]
+    return "\n\n".join(parts)
 
 
 def _groups(section: Section, summaries: Sequence[Summary]) -> list[str]:
@@ -164,6 +172,18 @@ def _recipe(section: Section, summaries: Sequence[Summary], best: Summary | None
     return [words, markdown(header, rows), section.command]
 
 
+def _contrasts(section: Section, summaries: Sequence[Summary]) -> list[str]:
+    """What single steps change: the pairs that the plan names, as far as both are there."""
+    by_name = {summary.model: summary for summary in summaries}
+    rows = [
+        [words, f"{one} minus {other}", *(minus(by_name[one], by_name[other], metric) for metric in (WORST, AVERAGE))]
+        for one, other, words in section.plan.contrasts
+        if one in by_name and other in by_name
+    ]
+    header = ["step", "models", *(TITLES[metric].lower() for metric in (WORST, AVERAGE))]
+    return ["What single steps change, in points:", markdown(header, rows), section.command] if rows else []
+
+
 def _teachers_of(plan: Plan, model: str) -> list[str]:
     taught = plan.models[model].teachers if model in plan.models else ()
     return [member for name in taught for member in plan.teachers[name].members]
@@ -184,7 +204,7 @@ def _differences(section: Section, summaries: Sequence[Summary], best: Summary |
         for summary in summaries
         if len(others) > 1 or summary.model not in others
     ]
-    return [markdown(header, rows), section.command, *_verdicts(summaries, best)]
+    return [markdown(header, rows), section.command, *_verdicts(section.plan, summaries, best)]
 
 
 def minus(one: Summary, other: Summary, metric: str) -> str:
@@ -194,15 +214,15 @@ def minus(one: Summary, other: Summary, metric: str) -> str:
     return points(difference(one.runs, other.runs, metric))
 
 
-def _verdicts(summaries: Sequence[Summary], best: Summary | None) -> list[str]:
+def _verdicts(plan: Plan, summaries: Sequence[Summary], best: Summary | None) -> list[str]:
     """In words, who is better in the worst group: proposed methods against the best baseline and their own likes."""
-    by_name = {summary.model: summary for summary in summaries}
     lines = []
     for summary in summaries:
         if not summary.proposed:
             continue
-        like = by_name.get(summary.model.replace(PROPOSED, REFERENCE, 1))
-        compared = {s.model: s for s in (like, best) if s is not None and set(s.runs.seeds) & set(summary.runs.seeds)}
+        others = [s for s in summaries if not s.proposed and likeness(plan, s.model) == likeness(plan, summary.model)]
+        near = [*others, *([best] if best else [])]
+        compared = {s.model: s for s in near if set(s.runs.seeds) & set(summary.runs.seeds)}
         lines += [f"- {verdict(summary, other)}" for other in compared.values()]
         ahead = {
             other.model: difference(other.runs, summary.runs, WORST)
@@ -213,6 +233,22 @@ def _verdicts(summaries: Sequence[Summary], best: Summary | None) -> list[str]:
         if better:
             lines.append(f"- Baselines that are better than {summary.model}: {', '.join(better)}.")
     return ["In the worst group:\n\n" + "\n".join(lines)] if lines else []
+
+
+def likeness(plan: Plan, model: str) -> tuple[object, ...]:
+    """Equal for models that differ in group weights alone: teachers, variant, and settings that are not theirs.
+
+    Args:
+        plan: the plan; of a model that it does not have the name tells.
+        model: of one row, with its variant.
+    """
+    name, _, variant = model.partition("@")
+    if name not in plan.models:
+        return (variant, name.replace(PROPOSED, REFERENCE, 1))
+    own = plan.models[name]
+    overlays = [path for path in own.overlays if not Path(path).stem.startswith((PROPOSED, REFERENCE))]
+    overrides = {key: value for key, value in own.overrides.items() if key not in OF_GROUP_WEIGHTS}
+    return (variant, own.teachers, own.biased, tuple(overlays), repr(sorted(overrides.items())))
 
 
 def verdict(one: Summary, other: Summary) -> str:
@@ -244,7 +280,8 @@ def _weights(section: Section) -> list[str]:
         ]
         runs = "mean and range of the runs with" if len(cells) > 1 else "one run,"
         seeds = f"seed{'s' * (len(cells) > 1)} {', '.join(str(cell.seed) for cell in cells)}"
-        caption = f"{model}: weights of the groups and their cross-entropy on validation over epochs, {runs} {seeds}"
+        driven = "" if fitted_to_validation(section.plan, model) else " (not what drives the weights)"
+        caption = f"{model}: group weights, and cross-entropy of the groups on validation{driven}, {runs} {seeds}"
         kind = "weights" if model == PROPOSED else f"weights-{model}"
         texts += [f"{caption}:", section.draw(lines_figure(panels, share_y=False), kind, caption)]
     return texts

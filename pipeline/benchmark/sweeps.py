@@ -7,16 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pipeline.benchmark.analysis import Runs, difference, estimate, over_seeds, pooled
+from pipeline.benchmark.cells import fitted_to_validation
 from pipeline.benchmark.comparison import (
     PROPOSED,
     REFERENCE,
     SHORTFALL,
     Regime,
     Summary,
-    by_model,
     by_setting,
     regimes,
     summarise,
@@ -24,8 +22,26 @@ from pipeline.benchmark.comparison import (
 from pipeline.benchmark.figures import Panel, lines_figure, regime_figure
 from pipeline.benchmark.reading import Measurement
 from pipeline.benchmark.sections import AVERAGE, TITLES, WORST, Line, Section, minus
-from pipeline.benchmark.tables import NOTHING, count, in_words, markdown, points, regimes_table, share, signed
+from pipeline.benchmark.tables import (
+    NOTHING,
+    count,
+    in_words,
+    markdown,
+    points,
+    regimes_summary,
+    regimes_table,
+    share,
+)
 
+REGIME_RULE = f"""\
+Minority: training studies of every group x class that has less than half of the studies it would have if group and
+class were independent; so it is not a group that is rare, but one that goes against what group and class have in common
+elsewhere. Underfitted: on training studies as they are, KD is at least {100 * SHORTFALL:.0f} points worse in the
+minority than in all. *Better* and *worse* count settings whose interval, in the worst group, excludes 0; of forty
+settings alike, one or more would be either by chance. Means over settings have seeds and patients drawn anew for all
+settings at once. *Classes together*: the same predictions, compared in the worst vendor (or place) and no longer in the
+worst vendor x class."""
+MARGIN = 0.05  # what a student may lose to its teacher in the worst group
 ATTACKS = {"fgsm": "one step (FGSM)", "pgd": "several steps (PGD)"}
 
 
@@ -37,47 +53,22 @@ def regimes_section(section: Section) -> str:
     maps = [part for name, regime in found.items() if regime for part in _map(section, name, regime)]
     if not maps:
         return f"No setting has a whole seed of both {REFERENCE} and another student yet."
-    rule = (
-        f"Underfitted: on training studies as they are, KD is at least {100 * SHORTFALL:.0f} points worse in the "
-        "minority than in all."
-    )
-    return "\n\n".join([rule, *maps])
+    return "\n\n".join([REGIME_RULE, *maps])
 
 
 def _map(section: Section, name: str, found: Sequence[Regime]) -> list[str]:
     words = f"{name} minus {REFERENCE} in worst-group accuracy over the cohort's dials"
     figure = section.draw(regime_figure(found, name), f"map-{name}", words)
     table = regimes_table(found, varied([regime.settings for regime in found]), seeds=len(section.plan.seeds))
-    return [f"### {name} minus {REFERENCE}", summary_of_regimes(found, name), figure, table, section.command]
+    labels = [f"{name} learns from the labels of validation studies, too; {REFERENCE} does not."]
+    seen = labels if fitted_to_validation(section.plan, name) else []
+    return [f"### {name} minus {REFERENCE}", *seen, regimes_summary(found), figure, table, section.command]
 
 
 def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Settings with more than one value."""
     values = {name: {str(other.get(name)) for other in settings} for one in settings for name in one}
     return sorted(name for name, different in values.items() if len(different) > 1)
-
-
-def summary_of_regimes(found: Sequence[Regime], name: str) -> str:
-    """How often a proposed method is better or worse, and what an underfitted minority has to do with it."""
-    signs = [regime.worst.sign for regime in found]
-    text = (
-        f"In the worst group {name} is better than {REFERENCE} in {signs.count(1)} of {len(found)} settings, worse "
-        f"in {signs.count(-1)}, and cannot be told apart in {signs.count(0)}."
-    )
-    means = [
-        f"{signed(100 * _mean(part))} points in the {len(part)} settings where {words}"
-        for words, part in (
-            ("KD underfits the minority", [r for r in found if r.reference.underfitted]),
-            ("it does not", [r for r in found if r.reference.has_minority and not r.reference.underfitted]),
-            ("there is no minority", [r for r in found if not r.reference.has_minority]),
-        )
-        if part
-    ]
-    return f"{text} The mean difference is {', '.join(means)}."
-
-
-def _mean(part: Sequence[Regime]) -> float:
-    return float(np.mean([regime.worst.value for regime in part]))
 
 
 def sizes_section(section: Section) -> str:
@@ -109,7 +100,24 @@ def sizes_section(section: Section) -> str:
     table = markdown(header, rows)
     figure = section.draw(lines_figure(panels), "sizes", "Worst-group accuracy against the size of the student")
     rule = "Latency: one study in onnxruntime on one thread of the CPU. Differences are in points."
-    return "\n\n".join([figure, table, section.command, rule])
+    return "\n\n".join([figure, table, section.command, rule, *_non_inferior(students, teachers)])
+
+
+def _non_inferior(students: Sequence[Summary], teachers: Sequence[Summary]) -> list[str]:
+    """Which students are shown to lose no more than a margin against each teacher."""
+    lines = []
+    for teacher in teachers:
+        shown = [
+            f"{student.model} ({count(student.parameters)} weights)"
+            for student in sorted(students, key=lambda s: s.parameters)
+            if set(student.runs.seeds) & set(teacher.runs.seeds)
+            and difference(student.runs, teacher.runs, WORST).low > -MARGIN
+        ]
+        lines.append(
+            f"Shown to lose at most {100 * MARGIN:.0f} points to {teacher.model} in the worst group: "
+            f"{', '.join(shown) or 'none'}."
+        )
+    return lines
 
 
 def _size_lines(students: Sequence[Summary], axis: str) -> dict[str, Line]:
@@ -131,11 +139,13 @@ def robustness_section(section: Section) -> str:
         clean = [m for m in section.measurements if m.cell.settings[noise] == least]
     else:
         clean = list(section.measurements)
-    attacked = {name: _attack_lines(clean, name) for name in ATTACKS}
-    shown = {name: lines for name, lines in attacked.items() if lines}
+    attacked = {name: _attacked(clean, name) for name in ATTACKS}
+    shown = {name: _attack_lines(curves) for name, curves in attacked.items() if curves}
     if shown:
         titles = {name: f"Accuracy under attack, {words}" for name, words in ATTACKS.items()}
         texts += _curves(section, shown, titles, "size of the perturbation [SD of the study]", "attack")
+        for name in shown:
+            texts += _attack_differences(section, attacked[name], titles[name])
     return "\n\n".join(texts) if texts else "No seed is whole yet."
 
 
@@ -180,15 +190,44 @@ def _from(reference: Runs, other: Runs | None) -> str:
     return points(difference(other, reference, WORST))
 
 
-def _attack_lines(measurements: Sequence[Measurement], attack: str) -> dict[str, Line]:
+Curves = dict[int, dict[float, float]]  # by seed: accuracy by size
+
+
+def _attacked(measurements: Sequence[Measurement], attack: str) -> dict[str, Curves]:
+    """Accuracy under an attack, by method."""
+    found: dict[str, Curves] = defaultdict(dict)
+    for m in measurements:
+        if attack in m.cell.extra:
+            found[m.cell.method][m.cell.seed] = {float(eps): float(v) for eps, v in m.cell.extra[attack].items()}
+    return dict(found)
+
+
+def _attack_lines(curves: Mapping[str, Curves]) -> dict[str, Line]:
     """Mean over seeds at each size, with an interval over seeds."""
-    lines = {}
-    for model, part in by_model(measurements).items():
-        curves = [m.cell.extra[attack] for m in part if attack in m.cell.extra]
-        sizes = sorted({float(size): size for curve in curves for size in curve}.items())
-        if sizes:
-            lines[model] = [(eps, over_seeds([float(curve[key]) for curve in curves])) for eps, key in sizes]
-    return lines
+    return {
+        method: [(eps, over_seeds([curve[eps] for curve in of_seed.values()])) for eps in _sizes(of_seed)]
+        for method, of_seed in curves.items()
+    }
+
+
+def _sizes(of_seed: Curves) -> list[float]:
+    return sorted(set.intersection(*(set(curve) for curve in of_seed.values())))
+
+
+def _attack_differences(section: Section, curves: Mapping[str, Curves], title: str) -> list[str]:
+    """Every method minus the reference at each size, on the same seeds."""
+    if REFERENCE not in curves or len(curves) == 1:
+        return []
+    plain = curves[REFERENCE]
+    places = _sizes(plain)
+    rows = []
+    for method, of_seed in curves.items():
+        shared = sorted(set(of_seed) & set(plain))
+        if method != REFERENCE and shared:
+            found = [over_seeds([of_seed[s][eps] - plain[s][eps] for s in shared], least=-1.0) for eps in places]
+            rows.append([method, *(points(difference) for difference in found)])
+    words = f"{title}, minus {REFERENCE}, in points:"
+    return [words, markdown(["model", *(f"{x:g}" for x in places)], rows), section.command]
 
 
 def _curves(

@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.benchmark.analysis import Estimate
+from pipeline.benchmark.analysis import Estimate, mean_difference
 from pipeline.benchmark.comparison import Regime, Summary
 
 NOTHING = "–"
+METRIC_WORDS = {
+    "accuracy": "accuracy",
+    "worst_group_accuracy": "worst group",
+    "worst_cell_accuracy": "worst group x class",
+    "worst_group_auc": "worst AUC",
+    "gap": "gap",
+    "ece": "ECE",
+}
+REGIME_WORDS = {"worst": "worst group", "together": "the same, classes together", "average": "average"}
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -85,28 +94,36 @@ def in_words(value: object) -> str:
 
 
 def models_table(summaries: Sequence[Summary], *, best: str, seeds: int) -> str:
-    """One row per model, the best worst group on top.
+    """One row per model, the best worst group on top; a second table for models with fewer seeds.
+
+    A column in which no model has a value is left out.
 
     Args:
-        summaries: with all metrics.
+        summaries: with the metrics that are shown.
         best: name of the best baseline, which is marked.
         seeds: of the whole plan; a model with fewer says so.
     """
-    header = ["model", "weights", "accuracy", "worst group", "worst group x class", "worst AUC", "gap", "ECE", "probe"]
-    header += ["choice"]
+    most = max(len(summary.runs.seeds) for summary in summaries)
+    whole = [summary for summary in summaries if len(summary.runs.seeds) == most]
+    fewer = [summary for summary in summaries if len(summary.runs.seeds) < most]
+    variants = ["With fewer seeds, not to be ranked with those above:", _models(fewer, best, seeds)] if fewer else []
+    return "\n\n".join([_models(whole, best, seeds), *variants])
+
+
+def _models(summaries: Sequence[Summary], best: str, seeds: int) -> str:
     rows = []
     for summary in sorted(summaries, key=lambda s: -s.estimates["worst_group_accuracy"].value):
-        found = summary.estimates
-        rows.append([
-            model_words(summary, best=best, seeds=seeds),
-            count(summary.parameters),
-            share(found["accuracy"]),
-            f"{share(found['worst_group_accuracy'])} {summary.worst_group}",
-            *(share(found[name]) for name in ("worst_cell_accuracy", "worst_group_auc", "gap", "ece")),
-            share(summary.probe),
-            NOTHING if math.isnan(summary.choice) else f"{summary.choice:.3f}",
-        ])  # fmt: skip
-    return markdown(header, rows)
+        found = {name: share(value) for name, value in summary.estimates.items()}
+        rows.append({
+            "model": model_words(summary, best=best, seeds=seeds),
+            "weights": count(summary.parameters),
+            **{words: found.get(metric, NOTHING) for metric, words in METRIC_WORDS.items()},
+            "worst group": f"{found['worst_group_accuracy']} {summary.worst_group}",
+            "probe": share(summary.probe),
+            "choice": NOTHING if math.isnan(summary.choice) else f"{summary.choice:.3f}",
+        })  # fmt: skip
+    header = [words for words in rows[0] if any(row[words] != NOTHING for row in rows)]
+    return markdown(header, [[row[words] for words in header] for row in rows])
 
 
 def model_words(summary: Summary, *, best: str, seeds: int, labels: bool = True) -> str:
@@ -120,6 +137,28 @@ def model_words(summary: Summary, *, best: str, seeds: int, labels: bool = True)
     return f"{summary.model} ({', '.join(notes)})" if notes else summary.model
 
 
+def regimes_summary(regimes: Sequence[Regime]) -> str:
+    """One row for all settings with an underfitted minority, one for all others with a minority, one for the rest.
+
+    Args:
+        regimes: from :func:`pipeline.benchmark.comparison.regimes`; at least one.
+    """
+    parts = {
+        "KD underfits the minority": [r for r in regimes if r.reference.underfitted],
+        "KD does not underfit it": [r for r in regimes if r.reference.has_minority and not r.reference.underfitted],
+        "no minority": [r for r in regimes if not r.reference.has_minority],
+    }
+    compared = [name for name in REGIME_WORDS if all(name in regime.draws for regime in regimes)]
+    header = ["settings", "of them", "better", "worse", *(f"{REGIME_WORDS[name]}, mean" for name in compared)]
+    rows = []
+    for words, part in parts.items():
+        if part:
+            signs = [regime.worst.sign for regime in part]
+            means = [points(mean_difference([regime.draws[name] for regime in part])) for name in compared]
+            rows.append([words, *(str(n) for n in (len(part), signs.count(1), signs.count(-1))), *means])
+    return markdown(header, rows)
+
+
 def regimes_table(regimes: Sequence[Regime], names: Sequence[str], *, seeds: int) -> str:
     """One row per setting.
 
@@ -128,16 +167,16 @@ def regimes_table(regimes: Sequence[Regime], names: Sequence[str], *, seeds: int
         names: of the settings to show.
         seeds: of the whole plan; a setting with fewer says so.
     """
+    compared = [name for name in REGIME_WORDS if any(name in regime.draws for regime in regimes)]
     header = [name.replace("_", " ") for name in names]
-    header += ["worst group", "average", "KD's training accuracy, minority minus all", "seeds"]
+    header += [*(REGIME_WORDS[name] for name in compared), "KD's training accuracy, minority minus all", "seeds"]
     rows = []
     for regime in regimes:
         shortfall = regime.reference.shortfall
         told = NOTHING if math.isnan(shortfall) else signed(-100 * shortfall)
         rows.append([
             *(in_words(regime.settings.get(name)) for name in names),
-            points(regime.worst),
-            points(regime.average),
+            *(points(mean_difference([regime.draws[name]])) for name in compared),
             f"{told} underfitted" if regime.reference.underfitted else told,
             f"{regime.seeds} of {seeds}" if regime.seeds < seeds else str(seeds),
         ])  # fmt: skip

@@ -49,7 +49,8 @@ def step_weights(weights: Tensor, losses: Tensor, counts: Tensor, *, step: float
     .. math:: w_g \leftarrow w_g \exp(\eta L_g) \cdot \frac{\sum_h w_h}{\sum_h w_h \exp(\eta L_h)}
 
     over the groups that move and have a case in the batch. All others keep their weight exactly: were they normalised
-    along, a rare group would lose weight in every batch without it, however high its loss.
+    along, a rare group would lose weight in every batch without it, however high its loss. A weight too small for its
+    type counts as the smallest there is, so that a group that has lost all can rise again.
 
     Args:
         weights: ``(n_groups,)``, on the simplex.
@@ -67,9 +68,10 @@ def step_weights(weights: Tensor, losses: Tensor, counts: Tensor, *, step: float
     if not bool(stepping.any()):
         return weights.clone()
     log_factors = step * losses.detach()
-    raised = weights * (log_factors - log_factors[stepping].max()).exp()
+    held = weights.clamp(min=torch.finfo(weights.dtype).tiny)
+    raised = held * (log_factors - log_factors[stepping].max()).exp()
     mass = weights[stepping].sum()
-    return torch.where(stepping, mass * raised / raised[stepping].sum().clamp(min=1e-30), weights)
+    return torch.where(stepping, mass * raised / raised[stepping].sum(), weights)
 
 
 def cvar_weights(losses: Tensor, shares: Tensor, *, worst_share: float) -> Tensor:
@@ -111,7 +113,8 @@ class GroupWeights(nn.Module):
 
     - ``gradient``: by an exponentiated-gradient step, :func:`step_weights`;
     - ``cvar``: to :func:`cvar_weights` of an exponential average of each group's driving loss. It takes the first
-      loss as it is; a group that has not been seen yet has loss 0.
+      loss as it is; a group that has not been seen yet has loss 0. Only the order of the groups counts, so that
+      ``normalise``, which compares the groups of one batch alone, is refused.
 
     Args:
         names: name of each group.
@@ -158,7 +161,7 @@ class GroupWeights(nn.Module):
                 f"every group needs at least one training patient, got {dict(zip(names, sizes, strict=False))}; "
                 "leave out groups that training does not have"
             )
-        _check_settings(step, adjustment, rule, cvar_share, memory)
+        _check_settings(step, adjustment, rule, cvar_share, memory, normalise=normalise)
         if not 0 <= floor <= 1:
             raise ValueError(f"the floor of the group weights must lie in [0, 1], got {floor}; 0 lets groups lose all")
         self.names = tuple(names)
@@ -207,13 +210,19 @@ class GroupWeights(nn.Module):
         return dict(zip(self.names, self.applied.tolist(), strict=True))
 
 
-def _check_settings(step: float, adjustment: float, rule: str, cvar_share: float, memory: float) -> None:
+def _check_settings(
+    step: float, adjustment: float, rule: str, cvar_share: float, memory: float, *, normalise: bool
+) -> None:
     if step < 0:
         raise ValueError(f"the step of the group weights must be at least 0, got {step}; 0 leaves them at rest")
     if adjustment < 0:
         raise ValueError(f"the adjustment for small groups must be at least 0, got {adjustment}; 0 makes none")
     if rule not in get_args(Rule):
         raise ValueError(f"the rule of the group weights must be one of {', '.join(get_args(Rule))}, got {rule!r}")
+    if rule == "cvar" and normalise:
+        raise ValueError(
+            "the rule cvar goes by losses as they are, got normalise=True beside it; leave one of them out"
+        )
     for name, value in (("cvar_share", cvar_share), ("memory", memory)):
         if not 0 < value <= 1:
             raise ValueError(f"{name} must lie in (0, 1], got {value}; 1 is everything at once")

@@ -20,11 +20,10 @@ def noisy_labels(
     items: Sequence[Mapping[str, Any]],
     *,
     share: float,
-    kind: Kind,
+    kind: Kind | Sequence[Sequence[float]],
     unit: Unit,
     n_classes: int,
     seed: int,
-    transitions: Sequence[Sequence[float]] | None = None,
 ) -> list[dict[str, Any]]:
     """Cases of which an exact share has another label.
 
@@ -35,13 +34,12 @@ def noisy_labels(
     Args:
         items: training cases with ``label``, ``patient_id`` and ``case_id``; they are not changed.
         share: of the units that are flipped, in [0, 1]; their number is rounded.
-        kind: ``symmetric``, to each other class with the same probability; ``class_dependent``, by ``transitions``.
+        kind: ``symmetric``, to each other class with the same probability; ``class_dependent``, to the next class, the
+            last to the first; or ``(C, C)``, probability of the new class (column) of a flipped case of each class
+            (row), where the diagonal is 0, since a flipped label is another one.
         unit: ``patient``, whose studies are flipped all or none, to one class if they had one; or ``case``.
         n_classes: number of classes C, at least 2.
         seed: of the draws.
-        transitions: ``(C, C)``, probability of the new class (column) of a flipped case of each class (row); the
-            diagonal is 0, since a flipped label is another one. None sends each class to the next, the last to the
-            first.
 
     Returns:
         Copies of the cases, in their order.
@@ -50,7 +48,7 @@ def noisy_labels(
         ValueError: if a setting is out of its range, or a label is not in ``0 … C - 1``.
     """
     _check(items, share=share, kind=kind, unit=unit, n_classes=n_classes)
-    table = _transitions(kind, n_classes, transitions)
+    table = _transitions(kind, n_classes)
     key = KEYS[unit]
     order = shuffled(sorted({str(item[key]) for item in items}), seed=seed, name="label noise")
     flipped = set(order[: round(share * len(order))])
@@ -67,14 +65,12 @@ def _other(probabilities: NDArray[np.float64], seed: int, name: str) -> int:
     return int(np.searchsorted(reached / reached[-1], drawn, side="right"))  # a sum of thirds may miss 1
 
 
-def _transitions(kind: Kind, n_classes: int, given: Sequence[Sequence[float]] | None) -> NDArray[np.float64]:
+def _transitions(kind: Kind | Sequence[Sequence[float]], n_classes: int) -> NDArray[np.float64]:
     if kind == "symmetric":
-        if given is not None:
-            raise ValueError("symmetric noise has no transitions, but some were given; set kind to class_dependent")
         return (1 - np.eye(n_classes)) / (n_classes - 1)
-    if given is None:
+    if kind == "class_dependent":
         return np.roll(np.eye(n_classes), 1, axis=1)
-    table = np.asarray(given, dtype=np.float64)
+    table = np.asarray(kind, dtype=np.float64)
     proper = table.shape == (n_classes, n_classes) and (table >= 0).all() and np.allclose(table.sum(axis=1), 1)
     if not proper or np.diagonal(table).any():
         raise ValueError(
@@ -84,10 +80,11 @@ def _transitions(kind: Kind, n_classes: int, given: Sequence[Sequence[float]] | 
     return table
 
 
-def _check(items: Sequence[Mapping[str, Any]], *, share: float, kind: str, unit: str, n_classes: int) -> None:
-    for name, value, allowed in (("kind", kind, get_args(Kind)), ("unit", unit, get_args(Unit))):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+def _check(items: Sequence[Mapping[str, Any]], *, share: float, kind: object, unit: str, n_classes: int) -> None:
+    if isinstance(kind, str) and kind not in get_args(Kind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, or a table of transitions; got {kind!r}")
+    if unit not in get_args(Unit):
+        raise ValueError(f"unit must be one of {', '.join(get_args(Unit))}; got {unit!r}")
     if not 0 <= share <= 1 or n_classes < 2:
         raise ValueError(f"share must be in [0, 1] and n_classes at least 2; got {share} and {n_classes}")
     strange = sorted({item["label"] for item in items} - set(range(n_classes)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +15,17 @@ from pipeline.benchmark.analysis import (
     Estimate,
     Runs,
     difference,
+    difference_draws,
     draws,
     estimate,
+    group_accuracies,
     lowest_group,
+    mean_difference,
     over_seeds,
     pooled,
     row_weights,
     seed_weights,
+    without_classes,
 )
 from pipeline.benchmark.comparison import best_baseline, regimes, summarise
 from pipeline.benchmark.records import FloatArray, HeldOut
@@ -237,9 +242,42 @@ def test_a_regime_is_the_difference_at_its_dials_and_says_if_the_minority_was_un
     found = regimes(measurements)
     assert [regime.settings for regime in found] == [{"confounding": c, "variant": "tiny"} for c in (0, 1)]
     assert [regime.worst.value for regime in found] == [0.0, 1.0]
-    assert [regime.average.value for regime in found] == [0.0, 0.25]
+    assert [float(regime.draws["average"][0]) for regime in found] == [0.0, 0.25]
+    assert "together" not in found[0].draws
     assert [regime.reference.underfitted for regime in found] == [False, True]
     assert [regime.seeds for regime in found] == [2, 2]
+
+
+def test_the_mean_of_differences_is_as_sure_as_their_common_seeds_allow() -> None:
+    """Two settings on the same patients and seeds: twice the same difference is no surer than once, and two opposite
+    ones are surely nothing.
+    """
+    test = phantom_test_set()
+    one, other = (_runs(test, dict.fromkeys(UNEVEN, accuracy), seeds=3) for accuracy in (0.9, 0.7))
+    draws = difference_draws(one, other, "worst_group_accuracy")
+    once = difference(one, other, "worst_group_accuracy")
+    assert mean_difference([draws, draws]) == once
+    assert mean_difference([draws, -draws]) == Estimate(0.0, 0.0, 0.0)
+
+
+def test_classes_of_a_group_are_taken_together_only_where_groups_are_of_both() -> None:
+    runs = _runs(phantom_test_set(), UNEVEN)
+    assert without_classes(runs) is None
+    test = runs.held_out[0]
+    names = tuple(f"{vendor} x {label}" for vendor in test.groups for label in test.classes)
+    both = replace(test, groups=names, group_index=test.group_index * 3 + test.labels)
+    together = without_classes(replace(runs, held_out=(both,) * len(runs.seeds)))
+    assert together is not None
+    assert group_accuracies(together) == group_accuracies(runs)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign"), [(0.0004, 0.1, 0), (0.0006, 0.1, 1), (-0.1, -0.0004, 0), (-0.1, -0.0006, -1), (-1, 1, 0)]
+)
+def test_an_interval_that_is_printed_with_an_end_of_nothing_does_not_exclude_it(
+    low: float, high: float, sign: int
+) -> None:
+    assert Estimate((low + high) / 2, low, high).sign == sign
 
 
 def test_the_interval_of_a_lowest_group_holds_the_truth_where_all_groups_are_alike() -> None:

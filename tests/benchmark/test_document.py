@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pipeline.benchmark.analysis import Estimate
 from pipeline.benchmark.comparison import Regime, summarise
 from pipeline.benchmark.document import write_document
 from pipeline.benchmark.figures import layout, methods_figure, save
@@ -188,6 +187,7 @@ def test_what_a_name_stands_for_can_be_unfolded(tmp_path: Path) -> None:
     page = _page(tmp_path, _cells("headline", {"kd_dfr": GOOD}), plan)
     assert "| twice (teacher) |  |  | 2 of them: `seed: the run's + 0`; `seed: the run's + 100` |" in page
     assert "| kd_dfr | kd + dfr | `alpha: 0.5` | big, away from first |" in page
+    assert "| kd | student | Plain knowledge distillation: every case counts the same. |" in page
     assert "| big (teacher) |  |  | goes on from first. 2 of them: `seed: 1`; `seed: 2` |" in page
 
 
@@ -229,9 +229,43 @@ def test_a_model_with_fewer_seeds_is_compared_on_these_but_not_chosen(tmp_path: 
     page = _page(tmp_path, cells, plan)
     assert "Incomplete" not in page
     assert "5 models in 0.4 core-hours" in page
-    assert "| erm (1 of 2 seeds) |" in page
+    ranked, variants = page.partition("</details>")[2].split("With fewer seeds, not to be ranked with those above:")
+    assert "| erm (1 of 2 seeds) |" in variants
+    assert "| erm" not in ranked
     assert "| kd (best baseline) |" in page
     assert "The student to take is `kd`" in page
+
+
+def test_group_weights_are_judged_beside_the_same_student_without_them(tmp_path: Path) -> None:
+    """By teachers and overlays, whatever the names: a step of 0 is another such student, one with DFR is not."""
+    overlays = {"kd_b": "kd", "means_b": "groupdistil", "groupdistil_b": "groupdistil", "kd_dfr_b": "dfr", "kd": "kd"}
+    models = {
+        name: ModelPlan(name, (f"methods/{overlay}.yaml",), {"group_step": 0.1}, ("a" if name == "kd" else "b",))
+        for name, overlay in overlays.items()
+    }
+    plan = replace(_plan("headline", models=list(models)), models=models)
+    plan = replace(plan, teachers={name: TeacherPlan(name) for name in "ab"})
+    cells = [m for name in models for m in _cells("headline", {name: GOOD})]
+    page = _page(tmp_path, cells, plan).partition("In the worst group:")[2]
+    assert re.findall(r"groupdistil_b and (\w+) cannot", page) == ["kd_b", "means_b", "kd"]  # the last: best baseline
+
+
+def test_the_steps_that_a_plan_names_are_taken_one_by_one(tmp_path: Path) -> None:
+    cells = _cells("headline", {"kd": GOOD, "erm": POOR})
+    plan = _plan("headline", models=["kd", "erm", "ros_kd"])
+    steps = (("kd", "erm", "a teacher"), ("ros_kd", "kd", "several teachers"))
+    page = _page(tmp_path, cells, replace(plan, contrasts=steps))
+    assert re.search(r"^\| a teacher \| kd minus erm \| \*\*\+[45]\d\.\d \[", page, re.MULTILINE)
+    assert "several teachers" not in page
+
+
+def test_folds_of_different_models_are_not_ranked_together_and_empty_columns_are_left_out(tmp_path: Path) -> None:
+    rng, cells = np.random.default_rng(0), []
+    for fold in (0, 1):
+        test = crossed_test_set([f"P{k}" for k in range(24) if k % 2 == fold])
+        cells.append(measurement(test, probabilities(test, GOOD, rng), plan="acdc", fold=fold, vendor_probe=np.nan))
+    plan = replace(_plan("acdc", seeds=1, folds=2), no_choice="so it is")
+    assert "| model | weights | accuracy | worst group | gap | ECE |\n" in _page(tmp_path, cells, plan)
 
 
 def test_a_seed_without_all_its_folds_does_not_count(tmp_path: Path) -> None:
@@ -272,20 +306,36 @@ def test_regimes_are_counted_and_mapped(tmp_path: Path) -> None:
                 cells += _cells("regimes_phantom", {model: accuracy}, dials=dials, train_accuracy=0.99,
                                 train_minority_accuracy=0.8 if accuracy is POOR else 0.98)  # fmt: skip
     page = _page(tmp_path, cells, replace(_plan("regimes_phantom"), dials=({},)))
-    assert "groupdistil is better than kd in 2 of 4 settings, worse in 0, and cannot be told apart in 2." in page
-    assert re.search(r"\+\d\d\.\d points in the 2 settings where KD underfits the minority, 0\.0 points", page)
+    better, worse = page.split("### groupdistil_validation minus kd")
+    assert re.search(r"\| KD underfits the minority \| 2 \| 2 \| 0 \| \*\*\+\d\d\.\d \[", better)
+    assert "| KD does not underfit it | 2 | 0 | 0 | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in better
+    assert re.search(r"\| KD does not underfit it \| 2 \| 0 \| 2 \| \*\*−\d\d\.\d \[", worse)
     assert len(re.findall(r"^\| 1 \| .* −19\.0 underfitted \|", page, re.MULTILINE)) == 2 * 2
-    assert "groupdistil_validation is better than kd in 0 of 4 settings, worse in 2, and cannot be" in page
+    assert "classes together |" not in page
     for name in ("groupdistil", "groupdistil_validation"):
         assert f"### {name} minus kd" in page
         assert (tmp_path / "benchmark" / f"regimes_phantom-map-{name}.svg").is_file()
 
 
+def test_a_map_of_vendors_and_classes_says_what_the_worst_vendor_gains(tmp_path: Path) -> None:
+    """GroupDistil is right where `kd` is wrong, in GE x NOR, and wrong in GE x HCM: nothing is gained in GE."""
+    vendors = phantom_test_set()
+    names = tuple(f"{vendor} x {label}" for vendor in VENDORS for label in vendors.classes)
+    test = replace(vendors, groups=names, group_index=vendors.group_index * 3 + vendors.labels)
+    cells = []
+    for model, wrong in (("kd", "GE x NOR"), ("groupdistil", "GE x HCM")):
+        missed = test.group_index == names.index(wrong)
+        given = np.eye(3)[np.where(missed, (test.labels + 1) % 3, test.labels)]
+        cells += [measurement(test, given, plan="regimes_phantom", model=model, seed=seed) for seed in (0, 1)]
+    page = _page(tmp_path, cells, replace(_plan("regimes_phantom"), dials=({},)))
+    assert "| settings | of them | better | worse | worst group, mean | the same, classes together, mean |" in page
+    assert "| no minority | 1 | 0 | 0 | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in page
+
+
 def test_the_map_has_the_minority_across_confounding_down_and_a_panel_for_each_rest() -> None:
-    nothing = Estimate(0.0, 0.0, 0.0)
     reference = summarise(_cells("regimes_phantom", {"kd": GOOD}), metrics=())
     regimes = [
-        Regime({"confounding": c, "minority_share": m, "variant": v, "strength": 1}, nothing, nothing, reference, 1)
+        Regime({"confounding": c, "minority_share": m, "variant": v, "strength": 1}, {}, reference, 1)
         for c in (0, 1) for m in (0.5, 1.0) for v in ("small", "tiny")
     ]  # fmt: skip
     across, down, panels = layout(regimes)
@@ -308,6 +358,9 @@ def test_sizes_noise_and_attacks_have_figures_and_tables(tmp_path: Path) -> None
     assert "| model | 0 | 0.2 |" in page
     assert re.search(r"\| ros_kd \| [+−]?[0-4]\.\d \[[^|]*\| \*\*−[45]\d\.\d \[", page)
     assert "| kd | 0.90 [0.90, 0.90] | 0.50 [0.50, 0.50] |" in page, "attacks are of models without wrong labels"
+    assert "Accuracy under attack, one step (FGSM), minus kd, in points:" in page
+    assert "| ros_kd | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in page
+    assert "at most 5 points to teacher in the worst group: kd@widths=16 (80 k weights)." in page
     assert {path.name for path in (tmp_path / "benchmark").glob("*.svg")} == {
         "sizes-sizes.svg", "robustness-noise.svg", "robustness-attack.svg"
     }  # fmt: skip

@@ -73,6 +73,8 @@ def test_points_may_be_listed_one_by_one() -> None:
         ({"models": {"big-0": {}}}, "different names"),
         ({"teachers": {"big": {"each": []}}}, "must have a member"),
         ({"evaluate": {"prob": True}}, r"'prob' is not known; did you mean 'probe'\?"),
+        ({"contrasts": [["kd", "big-0"]]}, "two models and what the step is"),
+        ({"contrasts": [["kd", "bug-0", "size"]]}, r"no model is called 'bug-0'; did you mean 'big-0'\?"),
         ({"variants": {"noise=0.1": {"both": {}}}}, "key 'both' is not known"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_misspelt_override_stops_the_run_before_any_data_is_read(launch: Launc
 
 
 @pytest.mark.slow
-def test_every_method_and_every_command_runs_alone_from_another_folder(
+def test_every_command_runs_alone_from_another_folder(
     launch: Launch,
     finish: Finish,
     trained_teacher: Path,

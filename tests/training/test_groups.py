@@ -39,6 +39,7 @@ class Situation:
 def situations(draw: st.DrawFn) -> Situation:
     n_groups = draw(st.integers(2, 5))
     halves = st.lists(st.integers(0, 20).map(lambda n: n / 2), min_size=n_groups, max_size=n_groups)
+    rule = draw(st.sampled_from(["gradient", "cvar"]))
     return Situation(
         sizes=draw(st.lists(st.integers(1, 100), min_size=n_groups, max_size=n_groups)),
         losses=[draw(halves), draw(halves)],
@@ -46,8 +47,8 @@ def situations(draw: st.DrawFn) -> Situation:
         settings={
             "step": draw(st.sampled_from([0.0, 0.1, 1.0])),
             "adjustment": draw(st.sampled_from([0.0, 1.0, 4.0])),
-            "normalise": draw(st.booleans()),
-            "rule": draw(st.sampled_from(["gradient", "cvar"])),
+            "normalise": rule == "gradient" and draw(st.booleans()),
+            "rule": rule,
             "cvar_share": draw(st.sampled_from([0.2, 0.5, 1.0])),
         },
     )
@@ -110,6 +111,31 @@ def test_weights_of_the_groups_in_the_batch_rise_with_their_loss_and_others_rest
     present = sorted((g for g in range(3) if counts[g]), key=losses.__getitem__)
     assert all(weights[a] <= weights[b] + 1e-6 for a, b in pairwise(present))
     assert all(weights[g] == UNIFORM[g] for g in range(3) if not counts[g])
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1e-38, 1e-9, 0.3, 1.0]), min_size=3, max_size=3).filter(any),
+    st.lists(st.sampled_from([0.0, 0.5, 10.0, 1e6]), min_size=3, max_size=3),
+    st.lists(st.integers(0, 2), min_size=3, max_size=3),
+    st.sampled_from([0.0, 0.5, 2.0]),
+)
+def test_weights_stay_on_the_simplex_from_wherever_they_are_however_large_the_losses(
+    start: list[float], losses: list[float], counts: list[int], step: float
+) -> None:
+    before = torch.tensor(start) / sum(start)
+    after = step_weights(before, torch.tensor(losses), torch.tensor(counts), step=step, moving=ALL)
+    assert after.sum().item() == pytest.approx(1, abs=1e-5)
+    assert (after >= 0).all()
+
+
+def test_a_group_that_has_lost_all_its_weight_rises_again_when_it_does_worse() -> None:
+    weights = GroupWeights(["a", "b"], [50, 50], step=0.5)
+    for _ in range(40):
+        weights.update(torch.tensor([10.0, 1.0]), torch.ones(2))
+    assert weights.weights[1] < 1e-30
+    for _ in range(40):
+        weights.update(torch.tensor([0.1, 10.0]), torch.ones(2))
+    assert weights.weights[1] > 0.99
 
 
 def test_a_rare_group_gains_by_its_loss_and_not_by_its_absence() -> None:
@@ -238,6 +264,7 @@ def test_group_means_equal_masked_means() -> None:
         ({"adjustment": -0.5}, "at least 0, got -0.5"),
         ({"rule": "worst"}, "one of gradient, cvar, got 'worst'"),
         ({"cvar_share": 0.0}, r"cvar_share must lie in \(0, 1\], got 0.0"),
+        ({"rule": "cvar", "normalise": True}, "got normalise=True beside it"),
         ({"memory": 1.5}, r"memory must lie in \(0, 1\], got 1.5"),
     ],
 )

@@ -82,7 +82,7 @@ def test_class_dependent_noise_goes_to_the_next_class_unless_told_otherwise() ->
     nexts = _noisy(items, share=1.0, kind="class_dependent")
     assert all(b["label"] == (a["label"] + 1) % 3 for a, b in zip(items, nexts, strict=True))
     rows = [[0, 0, 1], [1, 0, 0], [0.25, 0.75, 0]]
-    given_rows = _noisy(items, share=1.0, kind="class_dependent", transitions=rows)
+    given_rows = _noisy(items, share=1.0, kind=rows)
     pairs = Counter((a["label"], b["label"]) for a, b in zip(items, given_rows, strict=True))
     assert set(pairs) == {(0, 2), (1, 0), (2, 0), (2, 1)}
     assert pairs[2, 1] / 400 == pytest.approx(0.75, abs=0.09)
@@ -91,13 +91,16 @@ def test_class_dependent_noise_goes_to_the_next_class_unless_told_otherwise() ->
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kind": "uniform"}, "kind must be one of symmetric, class_dependent; got 'uniform'"),
+        (
+            {"kind": "uniform"},
+            "kind must be one of symmetric, class_dependent, or a table of .*got 'uniform'",
+        ),
         ({"unit": "study"}, "unit must be one of patient, case; got 'study'"),
         ({"share": 1.5}, r"share must be in \[0, 1\] and n_classes at least 2; got 1.5 and 3"),
         ({"n_classes": 2}, r"labels must lie in 0 … 1; got \[2\]"),
-        ({"transitions": [[0, 1, 0]]}, "symmetric noise has no transitions"),
-        ({"kind": "class_dependent", "transitions": [[0.7, 0.3, 0], [0, 0, 1], [1, 0, 0]]}, "with 0 on the diagonal"),
-        ({"kind": "class_dependent", "transitions": [[0, 0.3, 0], [0, 0, 1], [1, 0, 0]]}, "that sum to 1"),
+        ({"kind": [[0, 1, 0]]}, "must be 3 rows of 3 probabilities"),
+        ({"kind": [[0.7, 0.3, 0], [0, 0, 1], [1, 0, 0]]}, "with 0 on the diagonal"),
+        ({"kind": [[0, 0.3, 0], [0, 0, 1], [1, 0, 0]]}, "that sum to 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:

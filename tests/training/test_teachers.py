@@ -21,9 +21,10 @@ COHORT = cast("Cohort", SimpleNamespace(recipe_digest="abc", classes=("x", "y", 
 Make = Callable[..., Teachers]
 
 
-def _model(path: Path, seed: int, **record: Any) -> Path:
+def _model(path: Path, seed: int, *, architecture: Any = "resnet", **record: Any) -> Path:
     torch.manual_seed(seed)
-    network = Classifier(classes=3, channels=2, widths=(4, 4, 4, 4))
+    widths = (4, 4, 4, 4) if architecture == "resnet" else None
+    network = Classifier(classes=3, channels=2, architecture=architecture, widths=widths)
     known = {"network": network.settings, "classes": ["x", "y", "z"], "recipe_digest": "abc"}
     torch.save({"model": network.state_dict(), "mlflow_run_id": f"run{seed}", **known, **record}, path)
     return path
@@ -82,22 +83,40 @@ def test_without_a_teacher_there_is_nothing_to_learn_from(make: Make) -> None:
 
 
 def test_trust_and_adaptive_share_follow_the_held_out_cases_of_each_group(make: Make, tmp_path: Path) -> None:
-    """The first teacher is right in every case of GE and wrong in every one of Siemens."""
-    teachers = make(tmp_path / "0.pt", _model(tmp_path / "1.pt", 1))
+    """The first teacher is right in both cases of GE and wrong in both of Siemens; two others are what they are."""
+    teachers = make(tmp_path / "0.pt", *(_model(tmp_path / f"{seed}.pt", seed) for seed in (3, 4)))
     accuracy, margin = teachers.quality
-    assert accuracy[0, 0] > 0.6
-    assert accuracy[0, 1] < 0.4
+    assert accuracy[0].tolist() == pytest.approx([2.5 / 3, 0.5 / 3])  # with one more case, at its mean of 1/2
     assert margin[0, 0] > 0 > margin[0, 1]
     combined = teachers.combination("trust", weights=None, temperature=4.0, seed=0)
     assert combined is not None
     assert combined.by_group is not None
-    assert combined.by_group.shape == (2, 2)
+    above = [[max(0.0, value - 1 / 3) for value in group] for group in accuracy.T.tolist()]
+    assert sum(above[1]) > 0
+    for shares, group in zip(combined.by_group.tolist(), above, strict=True):  # one row per group
+        assert shares == pytest.approx([value / sum(group) for value in group])
+    assert combined.by_group[:, 0].tolist() == pytest.approx([0.5 / sum(above[0]), 0.0])
     alone = make(tmp_path / "0.pt")
     alpha = alone.alpha_of_group(adaptive=True)
     assert alpha is not None
     assert alpha[0] > 0
     assert alpha[1] == 0
     assert alone.alpha_of_group(adaptive=False) is None
+
+
+def test_teachers_of_three_architectures_are_combined_as_one_would_by_hand(make: Make, tmp_path: Path) -> None:
+    kinds = ("resnet", "densenet121", "mobilenetv2")
+    paths = [_model(tmp_path / f"{kind}.pt", 1, architecture=kind) for kind in kinds]
+    teachers = make(*paths)
+    assert teachers.targets is not None
+    with torch.no_grad():
+        direct = torch.stack([load_network(path)(teachers.training.image(3, 0)[None]) for path in paths])
+    torch.testing.assert_close(teachers.targets[:, 0, 3:4], direct, atol=1e-4, rtol=1e-4)
+    combined = teachers.combination("mean", weights=None, temperature=4.0, seed=0)
+    assert combined is not None
+    logits = combined(torch.zeros(1, 3), teachers.targets[:, 0, 3:4], torch.tensor([0]))
+    expected = (direct / 4).softmax(dim=2).mean(dim=0)
+    torch.testing.assert_close((logits / 4).softmax(dim=1), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_each_group_is_matched_to_the_teacher_trained_on_it(make: Make, tmp_path: Path) -> None:
