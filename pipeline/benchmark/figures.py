@@ -34,9 +34,9 @@ LEGEND_LETTERS, LEGEND_MARK = 112, 8  # letters in the width of a figure, and th
 HEAT_POINTS = 40.0
 DASHES = ((4, 3), (1, 2), (6, 2, 1, 2))
 DIAL_WORDS = {
-    "minority_share": "factor on the studies of the rarer groups",
-    "confounding": "training images whose place goes with their class",
-    "alignment": "a vendor's studies that have its own pathology",
+    "minority_share": "rarer groups, times",
+    "confounding": "place goes with class",
+    "alignment": "vendor goes with class",
 }
 
 
@@ -74,7 +74,10 @@ def methods_figure(summaries: Sequence[Summary]) -> Figure:
     Models with fewer seeds than others come below, in the same order.
     """
     ordered = sorted(summaries, key=lambda s: (-len(s.runs.seeds), -s.estimates["worst_group_accuracy"].value))
-    height = 0.27 * len(ordered) + 1.05
+    most = len(ordered[0].runs.seeds)
+    whole = sum(len(summary.runs.seeds) == most for summary in ordered)
+    rows = [*range(whole), *range(whole + 1, len(ordered) + 1)]  # a gap before those with fewer seeds
+    height = 0.27 * (rows[-1] + 1) + 1.05
     left = 0.02 + 0.0098 * max(len(summary.model) for summary in ordered)
     width = (1 - left) / 2
     figure = Figure(figsize=(WIDTH_INCHES, height), facecolor="white")
@@ -82,14 +85,19 @@ def methods_figure(summaries: Sequence[Summary]) -> Figure:
     for position, (metric, title) in enumerate(panels.items()):
         axes = figure.add_axes((left + width * position, 0.62 / height, width - 0.03, 1 - 0.95 / height))
         _frame(axes, title)
-        axes.set(ylim=(len(ordered) - 0.4, -0.6), yticks=[])
-        for row, summary in enumerate(ordered):
+        axes.set(ylim=(rows[-1] + 0.6, -0.6), yticks=[])
+        for row, summary in zip(rows, ordered, strict=True):
             _dot(axes, summary, metric, row)
             if position == 0:
                 axes.text(
                     -0.03, row, summary.model, transform=axes.get_yaxis_transform(), ha="right", va="center", color=INK,
                     fontweight="bold" if summary.proposed else "normal", parse_math=False,
                 )  # fmt: skip
+        if position == 0 and whole < len(ordered):
+            axes.text(
+                -0.03, whole, "with fewer seeds:", transform=axes.get_yaxis_transform(), ha="right", va="center",
+                color=MUTED, fontsize=8.5,
+            )  # fmt: skip
     _legend_of_kinds(figure, ordered)
     return figure
 

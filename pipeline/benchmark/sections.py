@@ -69,11 +69,11 @@ class Section:
 
     @cached_property
     def absent(self) -> list[str]:
-        """Students of the plan that lack a result with some setting of the dials."""
+        """Students of the plan that lack a result with some setting of the dials, in some variant."""
         there = {(m.cell.model, repr(sorted(m.cell.dials.items()))) for m in self.measurements}
-        names = [f"{model}@{v}" if v else model for v in self.plan.variants for model in self.plan.models]
         dials = [repr(sorted(point.items())) for point in self.plan.dials]
-        return [name for name in names if any((name, point) not in there for point in dials)]
+        names = {model: [f"{model}@{v}" if v else model for v in self.plan.variants] for model in self.plan.models}
+        return [model for model in names if any((n, point) not in there for n in names[model] for point in dials)]
 
     def draw(self, figure: Figure, kind: str, words: str) -> str:
         """Write a figure and link it, its command below."""

@@ -31,7 +31,9 @@ def training_augmentation(*, geometry: bool = True, upright: bool = False, appea
 
     The appearance part knows no vendor and is not the simulator that renders scanners (`transforms/simulate.py`):
     it draws monotone intensity maps, bias fields, noise, blur and ringing at random. Noise comes before blur and
-    ringing, as in a scanner: what of k-space is not kept takes its noise along.
+    ringing, as in a scanner: what of k-space is not kept takes its noise along. The bias field multiplies the image as
+    it comes, standardised, air and mean included; a coil's field multiplies the signal before that and leaves air as it
+    is. So it is a smooth change of contrast from place to place, harsher than a coil makes, in one view of seven.
 
     Args:
         geometry: mirror and turn in the plane, then shift by up to 4 pixels along the rows' axis and stretch or shrink

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cohort.case import Case, column_value, group_of, read_datalist
+from pipeline.files import file_digest
 from pipeline.tracking.group_metrics import slug
 
 COLUMNS = ("vendor", "site", "scanner", "field_strength_t")
@@ -69,9 +70,13 @@ class Cohort:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over who is in which section with what label and group, and over the recipe."""
+        """SHA-256 over who is in which section with what label, group and pixels, and over the recipe.
+
+        A run goes on, or is called complete, only while this is what it was: not after a study was prepared anew in
+        another phase.
+        """
         rows = sorted(
-            [section, case.case_id, case.label or "", group_of(case, self.group_by)]
+            [section, case.case_id, case.label or "", group_of(case, self.group_by), file_digest(str(case.image))]
             for section, case in self.datalist.cases()
         )
         return hashlib.sha256(json.dumps([rows, self.recipe_digest]).encode()).hexdigest()

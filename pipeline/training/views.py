@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pipeline.files import atomic_path
+from pipeline.files import atomic_path, file_digest
 from pipeline.training import augmentation as source
 from pipeline.training.processes import first_process_only
 from pipeline.training.randomness import generators_kept
@@ -103,7 +103,7 @@ class AugmentedViews(Dataset[dict[str, Any]]):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides the views: cases in order and their files, seed, number, identity, software."""
-        files = [[item["case_id"], _file_digest(Path(item[KEY]))] for item in self.items]
+        files = [[item["case_id"], file_digest(Path(item[KEY]))] for item in self.items]
         software = [monai.__version__, Path(source.__file__).read_text(encoding="utf-8")]
         decisive = [files, self.seed, self.views, self.augmentation is not None, self.identity, software]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -146,7 +146,7 @@ class AugmentedViews(Dataset[dict[str, Any]]):
                 self._stream(file)
             record = {
                 "digest": self.digest,
-                "sha256": _file_digest(pixels),
+                "sha256": file_digest(pixels),
                 "views": self.views,  # this and what follows is for who reads the folder
                 "seed": self.seed,
                 "identity": self.identity,
@@ -198,7 +198,7 @@ class AugmentedViews(Dataset[dict[str, Any]]):
             found = {"digest": record["digest"], "sha256": record["sha256"]}
         except (OSError, ValueError, KeyError, TypeError):
             found = {"record": "missing or unreadable"}
-        expected = {"digest": self.digest, "sha256": _file_digest(self.path)}
+        expected = {"digest": self.digest, "sha256": file_digest(self.path)}
         if found != expected:
             raise ValueError(
                 f"{self.path} must hold the views that were rendered for these cases: expected {expected}, its record "
@@ -217,11 +217,6 @@ class _Drawn(Dataset[Tensor]):
 
     def __getitem__(self, number: int) -> Tensor:
         return self.cases.draw(number)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def test_the_digest_follows_labels_and_sections_and_not_the_folder(listed: Datal
         write_datalist(datalist, tmp_path / name / "datalist.json")
         digests.append(Cohort(tmp_path / name / "datalist.json").digest)
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_digest_follows_the_pixels_and_not_when_they_were_written(cohort: Cohort, tmp_path: Path) -> None:
+    """A study that was prepared anew in another phase makes other data; one that was written again does not."""
+    path, facts = tmp_path / "c1.npz", {"recipe_digest": RECIPE.digest}
+    os.utime(path, (0, 0))
+    write_prepared(path, np.zeros(RECIPE.shape, np.float32), facts)
+    assert Cohort(tmp_path / "datalist.json").digest == cohort.digest
+    write_prepared(path, np.ones(RECIPE.shape, np.float32), facts)
+    assert Cohort(tmp_path / "datalist.json").digest != cohort.digest
 
 
 def test_an_empty_section_and_raw_studies_are_refused(cohort: Cohort, listed: Datalist, tmp_path: Path) -> None:
