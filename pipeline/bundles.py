@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,7 +90,13 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
         return
     from monai.bundle import ConfigParser
 
-    parser = ConfigParser(ConfigParser.load_config_files(given["config_file"]))
+    files = given["config_file"]
+    try:
+        check_overlays([files] if isinstance(files, str) else files)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+    parser = ConfigParser(ConfigParser.load_config_files(files))
     allowed = RUN_ARGUMENTS | (TRACKING_ARGUMENTS if "tracking" in given else frozenset())
     for key in given:
         if key not in allowed and not _known(parser, key):
@@ -112,6 +119,35 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
             "a teacher of only_group must have no last layer that dfr fits to all groups; leave one of the two out\n"
         )
         raise SystemExit(2)
+
+
+def check_overlays(files: Sequence[str | Path]) -> None:
+    """Refuse a config file with a key that does nothing beside the files before it.
+
+    A key of an overlay counts if a file before it has that key too, or if anything refers to it; of ``a#b`` it is
+    ``a`` that must be there.
+
+    Args:
+        files: config files, in the order in which they are merged.
+
+    Raises:
+        ValueError: with the file, the key and the nearest known one.
+    """
+    from monai.bundle import ConfigParser
+
+    merged = json.dumps(ConfigParser.load_config_files([str(path) for path in files]), default=str)
+    used = {*re.findall(r"@(\w+)", merged), *SECTION_KEYS}
+    before = ConfigParser(ConfigParser.load_config_file(str(files[0])))
+    for path in files[1:]:
+        overlay = ConfigParser.load_config_file(str(path))
+        for key in overlay:
+            name = re.split("#|::", key.removeprefix("+"))[0]
+            if not _known(before, name) and name not in used:
+                raise ValueError(
+                    f"{path}: key {key!r} would do nothing: no config file before it has such a key and nothing refers "
+                    f"to it; the nearest known key is {_nearest(name, before)!r}"
+                )
+        before.update(overlay)
 
 
 def executed_config(argv: Sequence[str] | None = None) -> str | None:

@@ -62,7 +62,7 @@ def _add_columns(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_questions(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--group-by", type=names, help="comma-separated columns; 'vendor x sex' crosses two (vendor)")
+    group.add_argument("--group-by", type=names, help="columns, each a table; 'vendor x sex' crosses two (vendor)")
     group.add_argument("--metrics", type=names, help="accuracy, auc (default: both, if there are probabilities)")
     group.add_argument(
         "--endpoint",
@@ -76,7 +76,9 @@ def _add_questions(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threshold", type=_threshold, help="0.5, youden@validation or sensitivity=0.95@validation, of that class"
     )
-    group.add_argument("--reference", dest="reference_model", metavar="MODEL", help="the others are compared with it")
+    group.add_argument(
+        "--reference", dest="reference_model", metavar="MODEL", help="the others are compared with it (a teacher)"
+    )
     group.add_argument("--margin", type=float, help="of non-inferiority to it, of accuracy and AUC, e.g. 0.05")
     group.add_argument(
         "--reference-group", type=pair, action="append", metavar="COLUMN=GROUP", help="vendor=Siemens; repeatable"
@@ -121,10 +123,20 @@ def _audit(arguments: argparse.Namespace) -> int:
 
         log_audit(folder, table.frame, audit, arguments.mlflow, run_id=arguments.mlflow_run)
     print(console_table(audit))
-    for note in audit.notes:
+    for note in [*_chosen(plan, arguments), *audit.notes]:
         print(f"note: {note}")
     print(f"wrote {folder / 'audit.html'}, audit.json and plan.yaml ({plan.fingerprint[:16]})")
     return DONE
+
+
+def _chosen(plan: Plan, arguments: argparse.Namespace) -> list[str]:
+    """What the options left open, where a reader would want to know how it was settled."""
+    settled = []
+    if arguments.plan is None and arguments.split is None and plan.split != "test":
+        settled.append(f"the split is {plan.split!r}, the only one; a model may have learned from it.")
+    if arguments.plan is None and arguments.reference_model is None and plan.reference_model is not None:
+        settled.append(f"differences are against {plan.reference_model!r}; --reference names another model.")
+    return settled
 
 
 def read_with_plan(arguments: argparse.Namespace) -> tuple[Table, Plan]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.bundles import IDLE, bundle_folders, check_overrides, executed_config
+from pipeline.bundles import IDLE, bundle_folders, check_overlays, check_overrides, executed_config
 
 PROGRAM = ["/somewhere/monai/bundle/__main__.py", "run"]
 
@@ -147,6 +147,38 @@ def test_every_key_that_may_be_idle_is_one_of_a_bundle() -> None:
     assert named <= known
 
 
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        ({"group_stp": 0.5}, "key 'group_stp' would do nothing"),
+        ({"trian": {"batch_size": 3}}, "the nearest known key is 'train'"),
+        ({"half": 0.5, "group_step": "$@half / 2"}, ""),
+        ({"train#dataloader#timeout": 9, "+settings": {"mine": 1}, "finalize": ["$print('done')"]}, ""),
+    ],
+)
+def test_a_misspelt_key_in_an_overlay_ends_the_process_unless_something_refers_to_it(
+    overlay: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(overlay))
+    line = [*PROGRAM, "--config_file", f"['{STUDENT / 'train.yaml'}','{path}']"]
+    if not said:
+        check_overrides(line)
+        return
+    with pytest.raises(SystemExit) as stopped:
+        check_overrides(line)
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert str(path) in shown
+
+
+@pytest.mark.parametrize("folder", [STUDENT, TEACHER], ids=["student", "teacher"])
+def test_the_files_of_a_bundle_go_with_its_training(folder: Path) -> None:
+    for name in ("evaluate.yaml", "multi_gpu_train.yaml"):
+        check_overlays([folder / "train.yaml", folder / name])
+
+
 def test_a_misspelt_key_in_an_args_file_is_found(config: str, tmp_path: Path) -> None:
     arguments = tmp_path / "args.json"
     arguments.write_text(json.dumps({"config_file": config, "group_stp": 1.0}))
@@ -156,7 +188,7 @@ def test_a_misspelt_key_in_an_args_file_is_found(config: str, tmp_path: Path) ->
 
 def test_a_key_of_any_of_several_files_passes(config: str, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("only_here: 1\n")
+    overlay.write_text("only_here: 1\nseed: '@only_here'\n")
     check_overrides([*PROGRAM, "--config_file", f"['{config}','{overlay}']", "--only_here", "2"])
     with pytest.raises(SystemExit):
         check_overrides([*PROGRAM, "--config_file", config, "--only_here", "2"])

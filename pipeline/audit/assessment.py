@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,9 +50,13 @@ def choose_split(frame: pd.DataFrame) -> str:
 
 
 def choose_reference(models: Sequence[str]) -> str | None:
-    """The model to compare with: the first by name that is called a teacher, if it has any to be compared with it."""
-    teachers = (model for model in sorted(set(models)) if "teacher" in model.lower())
-    return next(teachers, None) if len(set(models)) > 1 else None
+    """The model to compare with: the first by name that is called a teacher, if it has any to be compared with it.
+
+    What stands in brackets is how a model was made, and ``student (random_teacher)`` is none.
+    """
+    called = {model: re.sub(r"\(.*\)", "", model.lower()) for model in sorted(set(models))}
+    teachers = (model for model, name in called.items() if re.search(r"(?<![a-z])teacher(?![a-z])", name))
+    return next(teachers, None) if len(called) > 1 else None
 
 
 def assess(

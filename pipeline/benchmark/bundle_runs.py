@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundles import bundle_folders
+from pipeline.bundles import bundle_folders, check_overlays
 from pipeline.cohort.validation import nearest
 
 METHOD_VERSION = 2  # raise when code, rather than a setting, changes what a run gives
@@ -124,6 +124,7 @@ def _loaded(bundle: str, configs: tuple[str, ...]) -> dict[str, Any]:
         if not path.is_file():
             known = [str(p.relative_to(path.parents[len(Path(name).parts) - 1])) for p in _overlays(folders[bundle])]
             raise ValueError(f"{bundle} has no config {name!r}; {nearest(name, known)}")
+    check_overlays(files)
     return dict(ConfigParser.load_config_files([str(path) for path in files]))
 
 

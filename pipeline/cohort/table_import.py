@@ -102,7 +102,10 @@ def class_of_pathology(
     mapped = {pathology: class_map.get(pathology, pathology) for pathology in pathologies}
     for name in classes:
         if name not in mapped.values():
-            raise ValueError(f"no pathology becomes the class {name!r}; {nearest(name, {*mapped.values()})}")
+            raise ValueError(
+                f"no pathology becomes the class {name!r}; {nearest(name, {*mapped.values()})}; to count another as "
+                f"{name}, map it (--map OTHER={name}); pathologies: {', '.join(pathologies)}"
+            )
     for name in class_map.values():
         if name not in classes:
             raise ValueError(f"class_map makes the class {name!r}, which is not one of {list(classes)}; add it")

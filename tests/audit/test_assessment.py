@@ -320,6 +320,8 @@ def test_the_reference_is_the_teacher_and_comes_first(frame: pd.DataFrame) -> No
     """Without a teacher, or beside nobody, there is nothing to subtract."""
     assert assess(frame, PLAN).models == ("teacher", "student-groupdistil", "student-kd")
     assert choose_reference(["student", "Robust-Teacher"]) == "Robust-Teacher"
+    assert choose_reference(["student (group_teachers)", "student (kd)", "teacher (dfr)"]) == "teacher (dfr)"
+    assert choose_reference(["student (kd)", "student (random_teacher)", "several_teachers"]) is None
     assert choose_reference(["a", "b"]) is None
     assert choose_reference(["teacher", "teacher"]) is None
 

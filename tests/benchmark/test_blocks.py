@@ -75,6 +75,7 @@ def test_what_a_plan_asks_for_today_follows_its_settings() -> None:
     assert not asked & planned_digests(
         fakes.plan(budget={"student": {"num_epochs": 9}, "teacher": {"num_epochs": 9}}), [0]
     )
+    assert not asked & planned_digests(fakes.plan(evaluate={"latency": True}), [0])
 
 
 def test_overrides_of_a_member_come_before_the_teachers_and_those_before_the_budget() -> None:
@@ -100,6 +101,15 @@ def test_a_student_follows_its_teachers_in_its_digest() -> None:
     before = {cell.training.name: cell.training.digest for cell in block().cells}
     after = {cell.training.name: cell.training.digest for cell in changed.cells}
     assert [name for name in before if before[name] == after[name]] == ["erm"]
+
+
+def test_a_student_follows_the_biased_model_in_its_digest() -> None:
+    models = {"kd": {"teachers": ["teacher"], "biased": "plain"}}
+    cells = [
+        block(teachers={"teacher": {}, "plain": {"overrides": {"num_epochs": n}}}, models=models).cells for n in (1, 2)
+    ]
+    assert cells[0][-1].training.name == "kd"
+    assert cells[0][-1].config_digest != cells[1][-1].config_digest
 
 
 def test_what_learns_from_validation_is_told_by_what_it_does_and_not_by_its_name() -> None:

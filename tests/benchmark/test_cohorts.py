@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from pipeline.benchmark.plan import find_plans, shipped_plans
 from pipeline.cohort.acdc import MNMS_VENDOR_COUNTS
 from pipeline.cohort.case import Case, read_datalist
 from pipeline.cohort.phantom_anatomy import PATHOLOGIES
-from pipeline.cohort.phantom_plan import VENDORS, Settings, training_counts
+from pipeline.cohort.phantom_plan import VENDORS, Settings, aligned_counts, training_counts
 from pipeline.cohort.split import Sections
 from pipeline.training.data import Cohort
 
@@ -66,6 +67,22 @@ def test_every_cohort_of_a_shipped_plan_fits_its_pool() -> None:
             cohorts = cohorts_of(plan.kind, plan.settings, dials)
             names = [(v, p, f"{v}-{p}-{n:03d}") for v in VENDORS for p in PATHOLOGIES for n in range(cohorts.per_cell)]
             assert cohorts.deal([a_case(name, name, p, v) for v, p, name in names], seed=0)["training"]
+
+
+@pytest.mark.parametrize(
+    ("dials", "counts"),
+    [
+        ({}, training_counts(Settings(studies=30))),
+        ({"confounding": 1.0}, training_counts(Settings(studies=30, confounding=1.0))),
+        ({"minority_share": 0.5}, training_counts(Settings(studies=30, minority_share=0.5))),
+        ({"alignment": 0.8, "minority_share": 0.5}, aligned_counts(30, alignment=0.8, minority_share=0.5)),
+    ],
+)
+def test_the_dials_of_a_phantom_cohort_show_in_its_training_table(
+    balanced: list[Case], dials: dict[str, float], counts: Any
+) -> None:
+    dealt = cohorts_of("phantom", {"studies": 30, "test_per_cell": 1}, dials).deal(balanced, seed=0)
+    assert table(dealt["training"]) == counts.tolist()
 
 
 def test_training_has_the_table_asked_for_and_validation_a_third_of_it(balanced: list[Case]) -> None:
@@ -200,7 +217,9 @@ def test_without_the_real_studies_the_variable_is_named(tmp_path: Path, monkeypa
 
 @pytest.mark.slow
 def test_phantoms_are_rendered_once_and_read_by_every_cohort_of_the_pool(tmp_path: Path) -> None:
-    settings = {"studies": 22, "test_per_cell": 1, "reservoir_per_cell": 7, "preprocessing": {"rows": 32, "cols": 32}}
+    settings = {"studies": 22, "test_per_cell": 1, "reservoir_per_cell": 8, "preprocessing": {"rows": 32, "cols": 32},
+                "development_per_cell": 1, "group_by": ["vendor", "label"]}  # fmt: skip
+    tables = []
     for confounding in (0.0, 1.0):
         dealt = cohorts_of("phantom", settings, {"confounding": confounding})
         prepare_pool(dealt, tmp_path, 0)
@@ -210,8 +229,14 @@ def test_phantoms_are_rendered_once_and_read_by_every_cohort_of_the_pool(tmp_pat
         assert cohort.recipe["rows"] == 32
         assert len(cohort.items("test")) == 12
         assert all(Path(item["image"]).is_file() for item in cohort.items("training"))
+        assert cohort.group_by == ("vendor", "label")
+        tables.append(table(cohort.datalist.sections["training"]))
+        development = read_datalist(datalist.with_name("development.json"))
+        assert table(development.sections["test"]) == np.ones((4, 3)).tolist()
+        assert not ids(development.sections["test"]) & {case.case_id for _, case in cohort.datalist.cases()}
         written = datalist.stat().st_mtime_ns
         assert build_cohort(dealt, seed=0, fold=None, folds=1, folder=tmp_path).stat().st_mtime_ns == written
+    assert tables[0] != tables[1]
     assert len(list((tmp_path / "pools").iterdir())) == 1
     assert len(list((tmp_path / "cohorts").iterdir())) == 2
 

@@ -149,6 +149,20 @@ def test_a_changed_source_is_prepared_again_and_no_other(prepare: Prepare, cohor
     assert {name for name in before if before[name] != after[name]} == {"B.npz"}
 
 
+def test_a_corrected_phase_and_another_simulated_scanner_prepare_their_study_again_and_no_other(
+    prepare: Prepare, cohort: Path, tmp_path: Path
+) -> None:
+    prepare()
+    before = stamps(tmp_path / "prepared" / "studies")
+    known = read_datalist(cohort).sections
+    one, other = known["training"]
+    change(cohort, "training", one, replace(other, ed=1, es=3))
+    change(cohort, "validation", replace(known["validation"][0], simulated={"vendor": "Canon", "seed": 8}))
+    prepare()
+    after = stamps(tmp_path / "prepared" / "studies")
+    assert {name for name in before if before[name] != after[name]} == {"B.npz", "C.npz"}
+
+
 def test_another_strength_prepares_the_simulated_study_again_and_no_other(prepare: Prepare, tmp_path: Path) -> None:
     prepare()
     before = stamps(tmp_path / "prepared" / "studies")

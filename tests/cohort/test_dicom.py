@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -183,6 +184,15 @@ def test_identifiers_and_sites_are_kept_only_if_asked_for(hospital: Hospital) ->
     assert hidden.patient_id == NAMES.patient("Jane^Doe")
 
 
+def test_a_hospitals_name_is_gone_again_when_it_is_no_longer_asked_for(hospital: Hospital) -> None:
+    """What was assembled with it is not taken."""
+    hospital.add("1.2.3", "Jane^Doe")
+    [(_, kept)] = hospital.imported(keep_sites=True).cases()
+    [(_, hidden)] = hospital.imported().cases()
+    assert kept.site == "St. Anywhere"
+    assert re.fullmatch(r"site-[0-9a-f]{12}", hidden.site)
+
+
 @pytest.mark.parametrize("keep_ids", [False, True])
 def test_studies_without_a_patient_are_patients_of_their_own(hospital: Hospital, keep_ids: bool) -> None:
     """One common name would move all of them together through every split."""
@@ -278,8 +288,9 @@ def _shorten(path: Path) -> None:
         (lambda root: _shorten(next((root.parent / "cines").glob("*.nii.gz"))), {}),
         (lambda root: _shorten(next((root.parent / "cines").glob("*.json"))), {}),
         (lambda root: root, {"keep_ids": True}),
+        (lambda root: root, {"keep_sites": True}),
     ],
-    ids=["other files", "broken cine", "broken record", "other identifiers"],
+    ids=["other files", "broken cine", "broken record", "other identifiers", "other sites"],
 )
 def test_a_study_is_assembled_again_where_it_must_be(
     hospital: Hospital, change: Callable[[Path], object], options: dict[str, Any]

@@ -73,19 +73,27 @@ def test_slices_come_back_in_their_place() -> None:
     assert torch.allclose(out.mean(dim=(2, 3)), means, atol=1e-4)
 
 
-def _slope_along_columns(seed: int, **options: bool) -> float:
-    """How much brighter the right edge of a ramp is afterwards; the ramp itself has 1."""
-    chain = training_augmentation(appearance=False, **options)
-    chain.set_random_state(seed=seed)
-    ramp = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
-    moved = chain({"image": ramp.clone()})["image"][0, 0, 8:24]
-    return float(moved[:, 24].mean() - moved[:, 8].mean()) * 31 / 16
+def _slopes(seed: int, **options: bool) -> torch.Tensor:
+    """``(2, 2)``: how much brighter the lower and the right edge (columns) are afterwards of a ramp that gets brighter
+    downwards and one that does so to the right (rows); the ramps themselves have 1 and 0, and 0 and 1.
+    """
+    slopes = []
+    for ramp in (torch.linspace(0, 1, 32)[:, None].expand(32, 32), torch.linspace(0, 1, 32).expand(32, 32)):
+        chain = training_augmentation(appearance=False, **options)
+        chain.set_random_state(seed=seed)
+        moved = chain({"image": ramp[None, None].clone()})["image"][0, 0, 8:25, 8:25]
+        slopes.append([float(moved[-1].mean() - moved[0].mean()), float(moved[:, -1].mean() - moved[:, 0].mean())])
+    return torch.tensor(slopes) * 31 / 16
 
 
-def test_upright_pictures_stay_upright_and_others_are_turned_to_any_side() -> None:
-    slopes = [_slope_along_columns(seed, upright=True) for seed in range(30)]
-    assert min(slopes) > 0.75  # cos of 20 degrees, scaled by 10 %
-    assert min(_slope_along_columns(seed) for seed in range(30)) < -0.75
+def test_upright_pictures_stay_upright_and_others_are_turned_to_any_side_and_mirrored() -> None:
+    upright = torch.stack([_slopes(seed, upright=True) for seed in range(30)])
+    assert float(upright[:, 0, 0].min()) > 0.75  # cos of 20 degrees, scaled by 10 %
+    assert float(upright[:, 1, 1].min()) > 0.75
+    turned = torch.stack([_slopes(seed) for seed in range(30)])
+    assert float(turned[:, 0, 0].min()) < -0.75
+    assert float(turned[:, 1, 1].min()) < -0.75
+    assert {bool(mirrored) for mirrored in torch.linalg.det(turned) < 0} == {False, True}
 
 
 @pytest.mark.parametrize("upright", [False, True])

@@ -135,6 +135,23 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
     assert second.state.kept == unbroken.state.kept
 
 
+def test_a_student_is_taught_what_the_teachers_said_of_the_very_view_that_it_sees(tmp_path: Path) -> None:
+    training = Training(tmp_path / "run")
+    taught: list[torch.Tensor] = []
+    shown: list[tuple[torch.Tensor, torch.Tensor]] = []
+    training.objective.register_forward_pre_hook(lambda _, given: taught.append(given[1]))
+    training.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda e: shown.append((e.state.batch["view"], e.state.batch["index"]))
+    )
+    training.state.run(training.trainer)
+    targets = training.trainer.targets
+    assert targets is not None
+    assert {int(view) for views, _ in shown for view in views} == {0, 1, 2}
+    for logits, (views, cases) in zip(taught, shown, strict=True):
+        one_by_one = [targets[:, int(view), int(case)] for view, case in zip(views, cases, strict=True)]
+        assert torch.equal(logits, torch.stack(one_by_one, dim=1))
+
+
 def test_epochs_differ_from_each_other_and_seeds_from_each_other(tmp_path: Path) -> None:
     """If every epoch drew the same, resuming would be equal for the wrong reason."""
     training = Training(tmp_path / "run")

@@ -88,10 +88,14 @@ def test_the_digest_follows_labels_and_sections_and_not_the_folder(listed: Datal
     digests = []
     flipped = replace(listed.sections["training"][0], label="HCM")
     changed = {**listed.sections, "training": (flipped, *listed.sections["training"][1:])}
-    for name, datalist in (("a", listed), ("b", listed), ("c", replace(listed, sections=changed))):
+    *rest, last = listed.sections["training"]
+    moved = {"training": tuple(rest), "validation": (), "test": (*listed.sections["test"], last)}
+    others = [replace(listed, sections=sections) for sections in (changed, moved)]
+    for name, datalist in zip("abcd", (listed, listed, *others), strict=True):
         write_datalist(datalist, tmp_path / name / "datalist.json")
         digests.append(Cohort(tmp_path / name / "datalist.json").digest)
-    assert digests[0] == digests[1] != digests[2]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 def test_the_digest_follows_the_pixels_and_not_when_they_were_written(cohort: Cohort, tmp_path: Path) -> None:

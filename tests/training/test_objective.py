@@ -201,6 +201,20 @@ def test_the_driver_decides_which_loss_moves_the_weights(batch: dict[str, torch.
     assert moved["ce"] > 0.01
 
 
+@pytest.mark.parametrize("driver", ["joint", "kd", "ce"])
+def test_weights_follow_the_very_loss_that_drives_them(batch: dict[str, torch.Tensor], driver: Any) -> None:
+    """By the equations: q_g exp(L_g) of the groups in the batch, which keep their 2/3 of the weight together."""
+    ce = functional.cross_entropy(batch["student_logits"], batch["labels"], reduction="none")
+    student, teacher = (batch[name] / 2 for name in ("student_logits", "teacher_logits"))
+    kd = 4 * functional.kl_div(student.log_softmax(1), teacher[0].softmax(1), reduction="none").sum(dim=1)
+    losses = {"joint": 0.3 * ce + 0.7 * kd, "kd": kd, "ce": ce}[driver].detach()
+    means = torch.stack([losses[batch["groups"] == group].mean() for group in (0, 1)])
+    objective = DistillationObjective(NAMES, SIZES, group_step=1.0, group_driver=driver, alpha=0.7, temperature=2.0)
+    objective(**batch)
+    expected = [*(means.softmax(0) * 2 / 3).tolist(), 1 / 3]
+    assert objective.group_weights.weights.tolist() == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

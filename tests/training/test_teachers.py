@@ -180,6 +180,17 @@ def test_an_adaptive_share_goes_with_a_single_teacher_and_with_those_that_count_
         assert teachers.alpha_of_group(adaptive=True) is not None
 
 
+def test_the_share_of_several_teachers_is_their_mean_margin_and_a_biased_model_has_no_say(
+    make: Make, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "0.pt", *(_model(tmp_path / f"{seed}.pt", seed) for seed in (3, 4))]
+    margins = [make(path).quality[1][0] for path in paths]
+    both = make(*paths[:2], biased_checkpoint=paths[2]).alpha_of_group(adaptive=True)
+    assert both is not None
+    torch.testing.assert_close(both, ((margins[0] + margins[1]) / 2).clamp(min=0))
+    assert not torch.allclose(both, margins[0].clamp(min=0))
+
+
 def test_a_teacher_of_another_recipe_is_refused_before_it_is_asked(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="recipe digest"):
         make(_model(tmp_path / "1.pt", 1, recipe_digest="other"))

@@ -81,7 +81,7 @@ def test_strength_zero_gives_every_vendor_the_same_scanner() -> None:
 def test_strength_moves_every_setting_from_the_reference_to_the_vendor() -> None:
     """The jitter is the same at all strengths, so that the ratio to strength 0 is the vendor's own shift."""
     none, half, full = (draw_appearance("GE", np.random.default_rng(3), strength=s) for s in (0.0, 0.5, 1.0))
-    for name in ("flip_angle_deg", "tr_ms", "bias_amplitude", "noise_sd", "gain", "field_strength_t"):
+    for name in ("flip_angle_deg", "tr_ms", "bias_amplitude", "noise_sd", "gain", "resolution", "field_strength_t"):
         shift = getattr(VENDOR_APPEARANCE["GE"], name) / getattr(REFERENCE, name)
         assert getattr(full, name) / getattr(none, name) == pytest.approx(shift)
         assert getattr(half, name) / getattr(none, name) == pytest.approx(np.sqrt(shift))
