@@ -59,8 +59,8 @@ class Frame:
         cycle_percent: NominalPercentageOfCardiacPhase.
         temporal_index: TemporalPositionIndex.
         temporal_position: TemporalPositionIdentifier.
-        acquisition_s: AcquisitionTime, seconds of the day.
-        content_s: ContentTime, seconds of the day.
+        acquisition_s: AcquisitionTime, seconds of the day; after midnight in a study that spans it they count on.
+        content_s: ContentTime, likewise.
         instance_number: InstanceNumber.
         acquisition_number: AcquisitionNumber.
         in_stack_position: InStackPositionNumber.

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from pipeline.dicom.refusal import Code, LeftOut, Refusal
 __all__ = ["Frame", "PixelPlace", "StudyFiles", "StudyTags", "read_pixels", "read_study", "studies_in"]
 
 OTHER_FILES = "other files"  # those that belong to no series
+DAY_S = 86_400.0
+LONGEST_STUDY_S = 3 * 3600.0
 HERE_ONLY = {"path", "transfer_syntax", "complete", "pixels"}  # in which copies of one image may differ
 
 
@@ -49,7 +52,7 @@ def read_study(paths: Iterable[Path], *, ignored: Callable[[FileHeader], bool] |
     _check_one(Code.SEVERAL_STUDIES, "studies", {each.study_uid for each in tags}, left_out)
     _check_one(Code.SEVERAL_PATIENTS, "patient IDs", {each.patient_id for each in tags} - {""}, left_out)
     frames = [replace(frame, series=names[file.series_uid]) for file in taken for frame in file.frames]
-    return StudyFiles(_in_order(_without_copies(frames)), _most_common(tags), left_out)
+    return StudyFiles(_in_order(_past_midnight(_without_copies(frames))), _most_common(tags), left_out)
 
 
 def _series_names(files: Sequence[FileHeader]) -> dict[str, str]:
@@ -98,6 +101,24 @@ def _without_copies(frames: Iterable[Frame]) -> list[Frame]:
         if frame.complete and not kept.complete:
             found[key] = frame
     return [*found.values()]
+
+
+def _past_midnight(frames: list[Frame]) -> list[Frame]:
+    """Times after midnight count on from those before it, where the study was short and spans it.
+
+    Headers are read for the time of the day alone: a slice that was acquired again after midnight must not come first.
+    """
+    for name in ("acquisition_s", "content_s"):
+        times = sorted({value for frame in frames if (value := getattr(frame, name)) is not None})
+        night = [end for end, start in pairwise(times) if start - end >= DAY_S - LONGEST_STUDY_S]
+        if night:  # a study that lasts no longer has one such gap at most
+            frames = [
+                replace(frame, **{name: value + DAY_S})
+                if (value := getattr(frame, name)) is not None and value <= night[0]
+                else frame
+                for frame in frames
+            ]
+    return frames
 
 
 def _in_order(frames: Iterable[Frame]) -> tuple[Frame, ...]:

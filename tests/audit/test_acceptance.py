@@ -251,6 +251,16 @@ def test_tables_are_read_by_the_column_that_they_have(audit: Path, tmp_path: Pat
         read_local([path], audited, ACCURACY, by="all", split="validation")
 
 
+def test_studies_of_one_split_are_compared_and_no_other(audit: Path, tmp_path: Path) -> None:
+    """Those that a model was trained on would speak for it."""
+    path, audited = tmp_path / "local.csv", read_audited(audit)
+    trained = studies(90, 0, "GE").assign(split="training")
+    trained = trained.assign(patient_id="t" + trained["patient_id"], case_id="t" + trained["case_id"])
+    write_predictions(pd.concat([studies(20, 10), trained], ignore_index=True), path)
+    assert len(read_local([path], audited, ACCURACY).rows) == 30
+    assert set(read_local([path], audited, ACCURACY, split="training").rows["vendor"]) == {"GE"}
+
+
 def test_of_several_models_the_audited_one_is_taken(audit: Path, tmp_path: Path) -> None:
     path, audited = tmp_path / "local.csv", read_audited(audit)
     both = pd.concat([studies(27, 3), studies(20, 10).assign(model="mine")], ignore_index=True)

@@ -12,6 +12,7 @@ from pipeline.audit.decisions import calibration_row, positive_class, thresholds
 from pipeline.audit.findings import ALL, Measure, Place
 from pipeline.audit.model_rows import Column, Grouped, rows_by_model
 from pipeline.audit.plan import Plan, Threshold
+from pipeline.audit.recalibration import calibration_intercept, calibration_slope
 from pipeline.tracking.predictions import PredictionsError, predictions_frame
 
 PLAN = Plan(("vendor",), positive="DCM", threshold=Threshold("youden", None, "validation"), replicates=100)
@@ -89,6 +90,12 @@ def test_of_a_distance_the_longest_are_the_worst(frame: pd.DataFrame) -> None:
     assert (found[0].answer, found[0].truth) == ("9 mm", "")
 
 
+def test_of_a_closeness_the_least_are_the_worst(frame: pd.DataFrame) -> None:
+    near = replace(HD95, name="closeness", better="higher")
+    found = worst_read(grouped(frame.assign(closeness=-frame["hd95_mm"])), near, 1, pictures={}, numbered=False)
+    assert [case.case_id for case in found if case.place.group == "GE"] == ["c1"]
+
+
 def test_made_up_cases_are_called_by_their_row(frame: pd.DataFrame) -> None:
     """Their names hold the patient's; no picture goes by them either."""
     found = list(worst_read(grouped(frame), ACCURACY, 1, pictures={"c1": "c1.png"}, numbered=True))
@@ -103,7 +110,9 @@ def test_the_brier_score_and_the_curve_are_of_the_rows(frame: pd.DataFrame) -> N
     wrong = sample.probabilities[:, 1] - (sample.labels == 1)
     assert row.brier.value == pytest.approx(float(np.mean(wrong**2)))
     assert row.brier.estimable
-    assert row.slope is not None
+    assert row.slope == calibration_slope(sample, 1, min_patients=2)
+    assert row.intercept == calibration_intercept(sample, 1, min_patients=2)
+    assert row.slope != row.intercept
     assert row.curve
     inside = calibration_row(Place("m", "vendor", "GE"), sample, PLAN, None, rng)
     assert (inside.curve, inside.slope, inside.intercept) == ((), None, None)

@@ -112,6 +112,27 @@ def test_the_numbers_on_disk_follow_the_schema_and_are_those_of_the_findings(aud
     assert (hitachi["n_patients"], hitachi["value"], hitachi["reason"]) == (0, None, "no patients")
 
 
+def _said(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def test_each_number_on_disk_stands_under_its_own_name(audit: Audit) -> None:
+    content = as_json(audit)
+    for record, row in zip(content["contrasts"], audit.contrasts, strict=True):
+        contrast = row.contrast
+        assert (record["p"], record["p_holm"], record["p_bh"]) == (
+            _said(contrast.p), _said(contrast.p_holm), _said(contrast.p_bh)
+        )  # fmt: skip
+        if row.needed is not None:
+            assert (record["patients_needed"], record["patients_missing"]) == (row.needed.needed, row.needed.missing)
+    for record, row in zip(content["worst"], audit.worst, strict=True):
+        assert (record["fresh_picked"], record["fresh_value"]) == (_said(row.fresh.picked), _said(row.fresh.fresh))
+    for record, row in zip(content["calibration"], audit.calibration, strict=True):
+        for name in ("slope", "intercept"):
+            found = getattr(row, name)
+            assert record[f"{name}_value"] == (None if found is None or math.isnan(found.value) else found.value)
+
+
 @pytest.mark.parametrize("measures", [(ACCURACY, AUC), (DICE,)])
 def test_a_schema_of_one_model_or_without_classes_holds_as_well(measures: Any) -> None:
     """Empty lists are lists."""

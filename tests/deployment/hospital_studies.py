@@ -23,15 +23,16 @@ def beating_study(seed: int = 3, layout: str = "B: one series, slice-major") -> 
     study = cine_study(seed, LAYOUTS[layout])
     row, col = np.mgrid[:MATRIX, :MATRIX]
     for name, keys in study.contents.items():
-        discs = [_disc(row, col, phase / study.plan.phases) for _, _, phase in keys]
+        discs = [_disc(row, col, phase / study.plan.phases, place) for place, _, phase in keys]
         data = study.files[name]
         pixels(data, np.stack(discs) if len(discs) > 1 else discs[0])
         data.ManufacturerModelName = MODEL
     return study
 
 
-def _disc(row: np.ndarray, col: np.ndarray, time: float) -> np.ndarray:
-    radius = 12 + 4 * np.cos(2 * np.pi * time)
+def _disc(row: np.ndarray, col: np.ndarray, time: float, place: int) -> np.ndarray:
+    """Smaller from slice to slice, so that the order of the slices shows."""
+    radius = (12 + 4 * np.cos(2 * np.pi * time)) * (1 - 0.03 * place)
     return np.asarray(100 + 400 * np.clip(radius - np.hypot(row - 30, col - 33), 0, 1)).astype(np.int16)
 
 

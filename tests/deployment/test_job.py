@@ -25,6 +25,8 @@ from pipeline.deployment.package import Package
 from pipeline.deployment.result_json import SCHEMA
 from pipeline.deployment.selftest import beating_heart
 from pipeline.deployment.student import Student
+from pipeline.deployment.study_input import find_study
+from pipeline.dicom.cine import read_cine
 from pipeline.dicom.refusal import Code
 from tests.cohort.test_dicom_private import CANARY
 from tests.deployment.hospital_studies import beating_study, write_dicom, write_nifti
@@ -78,6 +80,20 @@ def test_the_answer_is_that_of_the_network_to_the_study_as_it_was_prepared(packa
     assert (result["cine"]["ed"], result["cine"]["es"]) == (prepared.ed, prepared.es)
     assert result["verdict"] == "unseen"
     assert [entry["kind"] for entry in result["outputs"]] == ["summary-picture"]
+
+
+def test_a_dicom_study_is_read_as_the_cine_that_its_headers_describe(package: Package, tmp_path: Path) -> None:
+    """Base and apex, places and sources as assembled; the answer is the network's to that."""
+    folder, out = write_dicom(tmp_path / "in", beating_study()), tmp_path / "out"
+    found, cine = find_study(folder).cine(), read_cine(folder.iterdir())
+    np.testing.assert_array_equal(found.values, cine.values)
+    np.testing.assert_allclose(found.affine, cine.affine, rtol=1e-6, atol=1e-4)
+    assert found.sources == cine.sources
+    upside_down = prepare_study(cine.values[:, ::-1], cine.affine, recipe=package.recipe).image
+    expected = Student(package).probabilities(prepare_study(cine.values, cine.affine, recipe=package.recipe).image)
+    assert Student(package).probabilities(upside_down) != pytest.approx(expected, abs=1e-4)
+    run_job(Job(folder, out), package, Student(package))
+    assert _result(out)["prediction"]["probabilities"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_second_run_over_study_and_results_gives_the_same_bytes(package: Package, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
-from pipeline.deployment.outcome import Outcome
+from pipeline.deployment.outcome import Outcome, Verdict
 from pipeline.deployment.publish import write_results
 from pipeline.deployment.source_headers import KEYWORDS
 from pipeline.deployment.structured_report import SCHEME, class_code, probability_code
@@ -64,6 +64,19 @@ def test_the_report_says_what_the_audit_knows_of_the_scanner(report: highdicom.s
     texts = [item.TextValue for item in items(report, None, "TEXT")]
     assert "vendor Siemens: accuracy 0.84, 95 % interval 0.76 to 0.90, 95 patients" in texts
     assert "Research use only. Not for diagnosis." in texts
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [(Verdict.AUDITED, "AUDITED"), (Verdict.TOO_FEW, "AUDITED_TOO_FEW"), (Verdict.UNSEEN, "UNSEEN")],
+)
+def test_each_verdict_is_coded_as_what_it_is(verdict: Verdict, code: str, tmp_path: Path) -> None:
+    given = source()
+    assert given.outcome.envelope is not None
+    outcome = replace(given.outcome, envelope=replace(given.outcome.envelope, verdict=verdict))
+    report, _ = written_to(replace(given, outcome=outcome), tmp_path)
+    found = {item.ConceptCodeSequence[0].CodeValue for item in items(report, None, "CODE")}
+    assert found & {"AUDITED", "AUDITED_TOO_FEW", "UNSEEN"} == {code}
 
 
 def test_the_report_asserts_no_finding(report: highdicom.sr.Comprehensive3DSR) -> None:

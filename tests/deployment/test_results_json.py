@@ -141,6 +141,19 @@ def test_the_least_known_group_comes_first() -> None:
     assert "7 patients" in audit_sentences(READ.envelope)[0]
 
 
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Verdict.AUDITED, "The audit knows scanners"),
+        (Verdict.TOO_FEW, "The audit has too few patients"),
+        (Verdict.UNSEEN, "The audit has not seen"),
+    ],
+)
+def test_each_verdict_is_said_as_what_it_is(verdict: Verdict, words: str) -> None:
+    assert READ.envelope is not None
+    assert verdict_sentence(replace(READ.envelope, verdict=verdict)).startswith(words)
+
+
 def test_verdicts_read_differently() -> None:
     groups = REFUSED.envelope.groups if REFUSED.envelope else ()
     sentences = [verdict_sentence(EnvelopeVerdict(verdict, groups)) for verdict in Verdict]

@@ -17,7 +17,7 @@ from pipeline.dicom.cine import read_cine
 from pipeline.dicom.frames import studies_in
 from pipeline.dicom.refusal import Code, Refusal
 from tests.dicom.dicom_extras import EXTRAS
-from tests.dicom.dicom_writer import LAYOUTS, Study, cine_study, to_bytes
+from tests.dicom.dicom_writer import LAYOUTS, Study, cine_study, clock, to_bytes
 from tests.dicom.mutations import mutated
 from tests.dicom.verdict import RIGHT, outcome
 
@@ -53,6 +53,21 @@ def test_repeated_slices_are_said(tmp_path: Path) -> None:
     assert len(said) == len(study.repeated) == 2
     assert sum(entry.images for entry in cine.left_out) == 2 * study.plan.phases
     assert {entry.code for entry in cine.left_out} == {Code.REPEATED}
+
+
+def test_a_slice_that_was_acquired_again_after_midnight_is_the_one_that_is_read(tmp_path: Path) -> None:
+    study, night = cine_study(3, LAYOUTS["D: repeated slices, own series"]), tmp_path / "night"
+    by_day = read_cine(written(study, tmp_path))
+    first_repeat = 36_000 + 20.5 * study.plan.slices
+    for data in study.files.values():
+        for keyword in ("AcquisitionTime", "ContentTime"):
+            said = str(data[keyword].value)
+            time = 3600 * int(said[:2]) + 60 * int(said[2:4]) + float(said[4:])
+            data[keyword].value = clock((time - first_repeat + 15) % 86_400)
+    night.mkdir()
+    by_night = read_cine(written(study, night))
+    assert by_night.sources == by_day.sources
+    assert by_night.warnings == by_day.warnings
 
 
 def test_the_nifti_mapping_is_the_documented_one(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,11 @@ def test_a_sender_is_slowed_down_and_not_refused() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return _certificate(tmp_path_factory.mktemp("tls"))
+
+
+def _certificate(folder: Path) -> Tls:
     """A certificate that is its own authority."""
-    folder = tmp_path_factory.mktemp("tls")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"), "-days", "2"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -125,6 +129,19 @@ def test_with_a_certificate_only_tls_with_a_known_certificate_is_spoken(tmp_path
             assert echo(certificate)
         assert not echo(None)
         assert not echo(Tls(authority=certificate.authority)), "a sender without a certificate"
+
+
+def test_a_destination_whose_certificate_is_not_known_gets_nothing(tmp_path: Path, certificate: Tls) -> None:
+    ae = AE("SENDER")
+    ae.acse_timeout = 2
+    stranger = _certificate(tmp_path)
+    contexts = [build_context("1.2.840.10008.1.1")]
+    with node(tmp_path, tls=replace(certificate, authority=None), timeout_s=2) as found:  # asks for no certificate
+        for known, established in ((certificate, True), (stranger, False)):
+            arguments = (client_context(Tls(authority=known.authority)), "127.0.0.1")
+            association = ae.associate("127.0.0.1", found.port, contexts, ae_title="EVENBEAT", tls_args=arguments)
+            assert association.is_established == established
+            association.release()
 
 
 @pytest.mark.skipif(not STORESCU.exists(), reason="needs dcmtk's storescu in /usr/bin")

@@ -95,6 +95,17 @@ def test_after_retention_inbox_and_results_go_and_what_was_not_read_stays(tmp_pa
         assert keys == {"b" * 16}
 
 
+def test_a_service_looks_for_what_has_had_its_time_by_itself(tmp_path: Path) -> None:
+    with running(settings(tmp_path, retention=Retention(1, 2))) as (service, _):
+        send(service.ports[0], tiny_study(1, 2))
+        wait_for(lambda: service._store.counts()["done"])
+        service._store.clock = lambda: time.time() + 3 * 3600
+        service._next_round = 0
+        assert service.look_after()
+        assert not service._inbox.files(KEY)
+        assert not results(tmp_path)
+
+
 def test_what_is_parked_for_an_error_stays_to_be_tried_again_and_what_is_too_large_goes(tmp_path: Path) -> None:
     layout, now = Layout(tmp_path), time.time()
     layout.prepare()
