@@ -100,6 +100,39 @@ def test_copies_of_a_patients_rows_tell_nothing_new_about_a_mean() -> None:
     assert (often.low, often.high) == pytest.approx((once.low, once.high))
 
 
+def test_a_patient_of_many_rows_widens_an_interval_by_its_leverage() -> None:
+    """By the equations, patient by patient: one of 40 rows beside eleven of 2 leaves 1.3 degrees of freedom."""
+    sizes = [40, *[2] * 11]
+    patients, n = coded(sizes), sum(sizes)
+    values = rng(1).normal(size=12)[patients] + 0.1 * rng(2).normal(size=n)
+    mean, added = values.mean(), []
+    for patient in range(12):
+        added.append(sum(value - mean for value in values[patients == patient]) / n)
+    error = math.sqrt(sum(u**2 / (1 - size / n) for u, size in zip(added, sizes, strict=True)))
+    skewness = sum(u**3 for u in added) / sum(u**2 for u in added) ** 1.5
+    freedom = n**2 / sum(size**2 for size in sizes) - 1
+    expected = skewed_ends(mean, error, skewness, stats.t.ppf(0.975, max(freedom, 1)))
+    found = mean_interval(values, patients)
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_the_design_effect_of_patients_of_different_sizes_is_that_of_its_equation() -> None:
+    """One row wrong in each of two patients; the imaginary tenth of a patient has them all wrong."""
+    sizes = [40, 10, *[2] * 10]
+    patients, n = coded(sizes), sum(sizes)
+    values = np.ones(n)
+    values[[0, 1, 2, 41, 55]] = 0
+    mean_size = sum(size**2 for size in sizes) / n
+    extra = 0.1 * mean_size
+    pooled = values.sum() / (n + extra)
+    between = extra * mean_size * pooled**2
+    for patient, size in enumerate(sizes):
+        between += (values[patients == patient].sum() - pooled * size) ** 2 / (1 - size / n)
+    expected = between / ((n + extra) * pooled * (1 - pooled))
+    assert 1 < expected < mean_size
+    assert design_effect(values, patients) == pytest.approx(expected)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.floats(0, 1, width=32), min_size=6, max_size=20),
