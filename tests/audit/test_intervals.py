@@ -105,9 +105,8 @@ def test_a_patient_of_many_rows_widens_an_interval_by_its_leverage() -> None:
     sizes = [40, *[2] * 11]
     patients, n = coded(sizes), sum(sizes)
     values = rng(1).normal(size=12)[patients] + 0.1 * rng(2).normal(size=n)
-    mean, added = values.mean(), []
-    for patient in range(12):
-        added.append(sum(value - mean for value in values[patients == patient]) / n)
+    mean = values.mean()
+    added = [sum(value - mean for value in values[patients == patient]) / n for patient in range(12)]
     error = math.sqrt(sum(u**2 / (1 - size / n) for u, size in zip(added, sizes, strict=True)))
     skewness = sum(u**3 for u in added) / sum(u**2 for u in added) ** 1.5
     freedom = n**2 / sum(size**2 for size in sizes) - 1
