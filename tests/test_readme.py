@@ -67,46 +67,42 @@ def test_every_section_with_commands_is_run_by_a_test() -> None:
     }
 
 
+def _tables() -> list[list[list[str]]]:
+    """Tables of the section on comparing methods: rows of cells."""
+    section = (ROOT / "README.md").read_text().partition("\n## Comparing methods\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"(?:^\|.*\|\n)+", section, flags=re.MULTILINE)
+    return [
+        [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()] for block in blocks
+    ]
+
+
 def test_the_benchmarks_rows_are_those_of_its_page() -> None:
-    rows = re.findall(r"^\|[^|]*\| `(\w+)` \|(.*)\|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    rows = [(model.strip("`"), *cells) for _, model, *cells in _tables()[0][2:]]
     assert len(rows) >= 5
     page = (ROOT / "docs" / "benchmark.md").read_text().partition("\n## ")[2].partition("\n## ")[0]
     lines = [line.split(" | ") for line in page.splitlines()]
-    for model, cells in rows:
-        accuracy, worst, difference = (cell.strip() for cell in cells.split("|"))
+    for model, accuracy, worst, difference in rows:
         found = [line for line in lines if line[0].removeprefix("| ").partition(" (")[0] == model]
         assert any(line[2] == accuracy and line[3].startswith(f"{worst} ") for line in found), model
         assert difference == "–" or any(line[1] == difference for line in found), model
 
 
-def test_what_is_said_of_the_map_is_what_its_page_says() -> None:
-    text = " ".join((ROOT / "README.md").read_text().split())
-    told = re.search(r"that is so in (\d+) of (\d+) settings: .*? is ([\d.]+) points better", text)
-    on_phantoms = re.search(
-        r"it is ([\d.]+) points better in the mean of the (\d+) of (\d+) settings where that is so, "
-        r"which is shown in (\d+) settings, .* it gains ([\d.]+) points on digits and loses ([\d.]+) on phantoms",
-        text,
-    )
-    assert told
-    assert on_phantoms
-    _, settings, better, underfitted, on_digits = _map("on digits")
-    assert told.groups() == (underfitted, settings, better)
-    shown, settings, better, underfitted, otherwise = _map("on the phantom")
-    assert (f"+{on_phantoms[5]}", f"-{on_phantoms[6]}") == (on_digits, otherwise)
-    assert on_phantoms.groups()[:4] == (better, underfitted, settings, shown)
-
-
-def _map(cohort: str) -> tuple[str, ...]:
-    """Of held-out losses: settings with a gain, all; mean gain where KD underfits, of how many; gain elsewhere."""
-    page = (ROOT / "docs" / "benchmark.md").read_text().partition(f"\n## Where group weights help, {cohort}")[2]
-    page = page.partition("\n### groupdistil_validation minus kd")[2].replace("−", "-")
-    gains = re.search(
-        r" better than kd in (\d+) of (\d+) settings.* is \+(\d+\.\d) points in the (\d+) settings where KD underfits"
-        r" .*, ([+-]\d+\.\d) points in the \d+ settings where there is no minority",
-        page,
-    )
-    assert gains
-    return gains.groups()
+def test_what_is_said_of_the_maps_is_what_their_page_says() -> None:
+    rows = _tables()[1][2:]
+    assert len(rows) >= 8
+    page = (ROOT / "docs" / "benchmark.md").read_text()
+    where = {"phantom": "The same on fresh seeds, on the phantom", "digits": "Where group weights help, on digits"}
+    named = ""
+    for words, model, *cells in rows:
+        named = words or named
+        cohort, _, settings = named.partition(", ")
+        method = model.strip("`")
+        part = page.partition(f"\n## {where[cohort]}\n")[2].partition("\n## ")[0]
+        part = part.partition(f"\n### {method} minus kd\n")[2].partition("\n### ")[0]
+        minority = "no minority" if settings.startswith("none") else "KD underfits the minority"
+        (line,) = re.findall(rf"^\| {minority} \| (\d+) \| \d+ \| \d+ \| (.*) \|$", part, flags=re.MULTILINE)
+        assert line[1].split(" | ") == cells, (named, model)
+        assert line[0] == {"no minority": "8", "KD underfits the minority": "16"}[minority]
 
 
 def test_the_two_first_commands_are_make_demo_and_make_test() -> None:
