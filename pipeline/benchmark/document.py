@@ -69,10 +69,10 @@ digit that is tested in one seed may validate in another.
 - Brackets are 95 % intervals from {REPLICATES:,} draws of seeds *and* patients ({AUC_REPLICATES} for AUC); in each draw
   the worst group is found anew. Patients are drawn inside each class and set of groups: one that was seen under
   several scanners comes with all studies. Intervals of the probe and of attacks are Student's, over seeds alone. Draws
-  of three or five seeds say too little of how seeds differ: with five, an interval that should miss the truth in 5 of
-  100 cases may miss it in 15, and one that barely excludes 0 shows little. Where seeds are cross-validations, folds
-  share training patients, which no interval here accounts for. With a single seed intervals are over patients alone.
-  An interval without width says that nothing varied, not that the value is sure.
+  of three or five seeds say too little of how seeds differ: such intervals are too narrow, and one that barely excludes
+  0 shows little. Where seeds are cross-validations, folds share training patients, which no interval here accounts for.
+  With a single seed intervals are over patients alone. An interval without width says that nothing varied, not that
+  the value is sure.
 - The lowest of several groups lies below the truth by noise, the smaller the groups the more; gap and ECE lie above it.
   The intervals correct for it, the values do not; so a value may stand at an end of its interval. Compare models, not
   with 1.

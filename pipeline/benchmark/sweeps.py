@@ -224,8 +224,9 @@ def _attack_differences(section: Section, curves: Mapping[str, Curves], title: s
     for method, of_seed in curves.items():
         shared = sorted(set(of_seed) & set(plain))
         if method != REFERENCE and shared:
-            found = [over_seeds([of_seed[s][eps] - plain[s][eps] for s in shared], least=-1.0) for eps in places]
-            rows.append([method, *(points(difference) for difference in found)])
+            found = {eps: [of_seed[s][eps] - plain[s][eps] for s in shared] for eps in _sizes(of_seed) if eps in places}
+            told = [points(over_seeds(found[eps], least=-1.0)) if eps in found else NOTHING for eps in places]
+            rows.append([method, *told])
     words = f"{title}, minus {REFERENCE}, in points:"
     return [words, markdown(["model", *(f"{x:g}" for x in places)], rows), section.command]
 
