@@ -280,10 +280,10 @@ def _weights(section: Section) -> list[str]:
         ]
         runs = "mean and range of the runs with" if len(cells) > 1 else "one run,"
         seeds = f"seed{'s' * (len(cells) > 1)} {', '.join(str(cell.seed) for cell in cells)}"
-        driven = "" if fitted_to_validation(section.plan, model) else " (not what drives the weights)"
-        caption = f"{model}: group weights, and cross-entropy of the groups on validation{driven}, {runs} {seeds}"
+        caption = f"{model}: group weights, and the groups' cross-entropy on validation, {runs} {seeds}"
+        note = "Weights follow losses in training, which are not drawn, unless a model's overlay names held-out ones."
         kind = "weights" if model == PROPOSED else f"weights-{model}"
-        texts += [f"{caption}:", section.draw(lines_figure(panels, share_y=False), kind, caption)]
+        texts += [f"{caption}. {note}", section.draw(lines_figure(panels, share_y=False), kind, caption)]
     return texts
 
 
