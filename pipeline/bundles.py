@@ -27,12 +27,7 @@ IDLE: Sequence[tuple[str, Sequence[object], Sequence[str], str]] = (
     ("weighting", ("cases",), OF_GROUP_WEIGHTS, "list an overlay with group weights, say methods/groupdistil.yaml"),
     ("group_rule", ("gradient",), ("cvar_share",), "list methods/cvar.yaml, or give --group_rule cvar"),
     ("group_rule", ("cvar",), ("group_step",), "list methods/cvar.yaml no more, or give --group_rule gradient"),
-    (
-        "group_feedback",
-        ("validation",),
-        ("group_driver",),
-        "give --group_feedback training",
-    ),
+    ("group_feedback", ("validation",), ("group_driver",), "give --group_feedback training"),
     ("teacher_checkpoints", ([],), OF_TEACHERS, "list methods/erm.yaml no more, or give --teacher_checkpoints"),
     ("adaptive_alpha", (True,), ("alpha",), "list methods/adaptive_alpha.yaml no more"),
     (

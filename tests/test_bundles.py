@@ -13,6 +13,14 @@ from pipeline.bundles import IDLE, bundle_folders, check_overlays, check_overrid
 PROGRAM = ["/somewhere/monai/bundle/__main__.py", "run"]
 
 
+def _refusal(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said as the process ends."""
+    with pytest.raises(SystemExit) as stopped:
+        check_overrides(line)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     path = tmp_path / "train.yaml"
@@ -87,10 +95,7 @@ def test_settings_of_group_weights_that_would_do_nothing_are_refused(
     if not refused:
         check_overrides(line)
         return
-    with pytest.raises(SystemExit) as stopped:
-        check_overrides(line)
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err
+    said = _refusal(line, capsys)
     assert "'--group_step' does nothing while weighting is 'cases'" in said
     assert "methods/groupdistil.yaml" in said
 
@@ -135,10 +140,7 @@ def test_a_setting_that_would_do_nothing_is_refused_with_what_makes_it_count(
     if not said:
         check_overrides(line)
         return
-    with pytest.raises(SystemExit) as stopped:
-        check_overrides(line)
-    assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    assert said in _refusal(line, capsys)
 
 
 def test_every_key_that_may_be_idle_is_one_of_a_bundle() -> None:
@@ -165,10 +167,7 @@ def test_a_misspelt_key_in_an_overlay_ends_the_process_unless_something_refers_t
     if not said:
         check_overrides(line)
         return
-    with pytest.raises(SystemExit) as stopped:
-        check_overrides(line)
-    assert stopped.value.code == 2
-    shown = capsys.readouterr().err
+    shown = _refusal(line, capsys)
     assert said in shown
     assert str(path) in shown
 
