@@ -89,14 +89,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Regime:
-    """Proposed method minus reference under one setting.
+    """One method minus another, as a rule the reference, under one setting.
 
     Args:
         settings: dials and what the models' names say.
         draws: differences, by name of what differs, as :func:`pipeline.benchmark.analysis.difference_draws` gives them:
             ``worst`` in worst-group accuracy; ``together``, the same where classes of a group are taken together, if
             groups are vendor x class; ``average`` in accuracy.
-        reference: the plain one.
+        reference: plain distillation, which tells whether the minority was learnt.
         seeds: number of seeds that both have.
     """
 
@@ -206,21 +206,23 @@ def chosen_recipe(summaries: Sequence[Summary]) -> Summary | None:
     return min(candidates, key=lambda s: (-s.choice, s.model), default=None)
 
 
-def regimes(measurements: Sequence[Measurement], *, folds: int = 1, proposed: str = PROPOSED) -> list[Regime]:
-    """A proposed method minus the reference, setting by setting, where both have a whole seed in common."""
+def regimes(
+    measurements: Sequence[Measurement], *, folds: int = 1, proposed: str = PROPOSED, against: str = REFERENCE
+) -> list[Regime]:
+    """One method minus another, setting by setting, where both and the reference have a whole seed in common."""
     found = []
     for settings, methods in by_setting(measurements):
-        if not {proposed, REFERENCE} <= set(methods):
+        if not {proposed, against, REFERENCE} <= set(methods):
             continue
-        runs = pooled(methods[proposed], folds=folds)
+        runs, others = (pooled(methods[name], folds=folds) for name in (proposed, against))
         reference = summarise(methods[REFERENCE], folds=folds, metrics=())
-        shared = set(runs.seeds) & set(reference.runs.seeds)
+        shared = set(runs.seeds) & set(others.seeds) & set(reference.runs.seeds)
         if shared:
             draws = {
-                "worst": difference_draws(runs, reference.runs, "worst_group_accuracy"),
-                "average": difference_draws(runs, reference.runs, "accuracy"),
+                "worst": difference_draws(runs, others, "worst_group_accuracy"),
+                "average": difference_draws(runs, others, "accuracy"),
             }
-            together, plain = without_classes(runs), without_classes(reference.runs)
+            together, plain = without_classes(runs), without_classes(others)
             if together is not None and plain is not None:
                 draws["together"] = difference_draws(together, plain, "worst_group_accuracy")
             found.append(Regime(settings, draws, reference, len(shared)))

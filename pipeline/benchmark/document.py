@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
@@ -41,12 +42,13 @@ COHORTS = {
     "acdc": "Real hearts (ACDC) under simulated scanners, tested by cross-validation over patients.",
     "digits": "Handwritten digits on backgrounds that go with the digit in training.",
 }
-RULES = f"""\
+HEAD = """\
 # Benchmark
 
 Written by `evenbeat benchmark` from `results.csv`, `predictions.csv` and `test_sets.csv`; every number can be computed
 from these three again.
-
+"""
+RULES = f"""\
 **How models were chosen.** Every run keeps its last epoch. The student to take is the one with the highest value in
 the column *choice*, the best baseline the one so chosen with GroupDistil aside. *Choice* is the accuracy in the worst
 group of development patients, who are in no other section of their seed; where a cohort has none to spare, it is the
@@ -112,11 +114,13 @@ def write_document(
     if not parts:
         raise ValueError(f"a page needs results; {results_dir} has none; run a plan first: evenbeat benchmark")
     present = [known.get(name) or _plan_of_rows(name, parts[name]) for name in sorted(parts, key=_place)]
-    texts = [RULES]
+    texts: list[str] = []
+    contents: list[tuple[Plan, Sequence[Measurement]]] = []
     for plan in tqdm(present, desc="page", unit="plan"):
         found = parts[plan.name]
         current = planned(plan, sorted({m.cell.seed for m in found})) if plan.name in known else None
         kept, outdated = latest(found, current)
+        contents.append((plan, kept))
         if not kept:
             texts.append(f"## {_title(plan)}\n\n{_outdated(outdated)} Run the plan again.\n")
             continue
@@ -124,7 +128,7 @@ def write_document(
         body = KINDS.get(plan.name.partition("_")[0], methods_section)(section)
         texts.append("\n\n".join([_opening(section), *_legend(plan), body]) + "\n")
     with atomic_path(out) as temporary:
-        temporary.write_text("\n".join(texts), encoding="utf-8")
+        temporary.write_text("\n".join([HEAD, _contents(contents), RULES, *texts]), encoding="utf-8")
 
 
 def _plan_of_rows(name: str, measurements: Sequence[Measurement]) -> Plan:
@@ -147,6 +151,31 @@ def _plan_of_rows(name: str, measurements: Sequence[Measurement]) -> Plan:
     )
 
 
+def _contents(plans: Sequence[tuple[Plan, Sequence[Measurement]]]) -> str:
+    """What the page asks, where it answers, and how long the models took."""
+    rows = [
+        [
+            f"[{_title(plan)}](#{_anchor(_title(plan))})",
+            " ".join(plan.question.split()),
+            f"{len(found):,}",
+            _hours(found),
+        ]
+        for plan, found in plans
+    ]
+    every = [measurement for _, found in plans for measurement in found]
+    rows += [["together", "", f"{len(every):,}", _hours(every)]]
+    return markdown(["section", "question", "models", "core-hours"], rows).replace("---:", "---", 1) + "\n"
+
+
+def _hours(measurements: Sequence[Measurement]) -> str:
+    return f"{sum(measurement.cell.seconds for measurement in measurements) / 3600:.1f}"
+
+
+def _anchor(title: str) -> str:
+    """What a heading is linked by in rendered Markdown."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
 def _place(name: str) -> tuple[int, str]:
     return (list(TITLES).index(name) if name in TITLES else len(TITLES), name)
 
@@ -162,7 +191,6 @@ def _opening(section: Section) -> str:
     done, seeds = len(section.whole_seeds), len(plan.seeds)
     budget = [f"{role} {_listed(given)}" for role, given in plan.budget.items() if given]
     lacking = bool(section.absent)
-    hours = sum(cell.seconds for cell in cells) / 3600
     lines = [
         f"{COHORTS.get(plan.kind, '')} Groups: {', '.join(any_test.groups)}; classes: {', '.join(any_test.classes)}; "
         f"{_range(n_training)} training studies; {patients} test patients{', the same for every seed' * same}.",
@@ -171,7 +199,7 @@ def _opening(section: Section) -> str:
         *([f"**Incomplete: no result yet, or not with every setting, of {', '.join(section.absent)}.**"] * lacking),
         f"**Incomplete: {done} of {seeds} seeds.**" if done < seeds else f"{seeds} of {seeds} seeds.",
         *([_outdated(section.outdated)] if section.outdated else []),
-        f"{len(cells):,} models in {hours:.1f} core-hours, teachers without a row not counted.",
+        f"{len(cells):,} models in {_hours(section.measurements)} core-hours, teachers without a row not counted.",
     ]
     folds = f" Each seed is a cross-validation in {plan.folds} folds, pooled." if plan.folds > 1 else ""
     return f"## {_title(plan)}\n\n*{plan.question.strip()}*\n\n" + "\n".join(lines) + folds

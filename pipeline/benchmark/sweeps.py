@@ -46,23 +46,32 @@ ATTACKS = {"fgsm": "one step (FGSM)", "pgd": "several steps (PGD)"}
 
 
 def regimes_section(section: Section) -> str:
-    """Every other student minus KD over the dials."""
+    """Every other student minus KD over the dials, and the steps that the plan names."""
     students = {m.cell.method for m in section.measurements if m.cell.role == "student"}
     others = sorted(students - {REFERENCE}, key=lambda name: (name.startswith(PROPOSED), name))
-    found = {name: regimes(section.measurements, folds=section.plan.folds, proposed=name) for name in others}
-    maps = [part for name, regime in found.items() if regime for part in _map(section, name, regime)]
-    if not maps:
+    mapped = {name: regimes(section.measurements, folds=section.plan.folds, proposed=name) for name in others}
+    mapped = {name: found for name, found in mapped.items() if found}
+    if not mapped:
         return f"No setting has a whole seed of both {REFERENCE} and another student yet."
-    return "\n\n".join([REGIME_RULE, *maps])
+    steps = {
+        f"{one} minus {other} ({words})": regimes(
+            section.measurements, folds=section.plan.folds, proposed=one, against=other
+        )
+        for one, other, words in section.plan.contrasts
+    }
+    overview = regimes_summary({f"{name} minus {REFERENCE}": found for name, found in mapped.items()} | steps)
+    seen = [name for name in mapped if fitted_to_validation(section.plan, name)]
+    labels = [f"These learn from the labels of validation studies, too: {', '.join(seen)}."] if seen else []
+    maps = [part for name, found in mapped.items() for part in _map(section, name, found)]
+    return "\n\n".join([REGIME_RULE, overview, section.command, *labels, *maps])
 
 
 def _map(section: Section, name: str, found: Sequence[Regime]) -> list[str]:
     words = f"{name} minus {REFERENCE} in worst-group accuracy over the cohort's dials"
     figure = section.draw(regime_figure(found, name), f"map-{name}", words)
     table = regimes_table(found, varied([regime.settings for regime in found]), seeds=len(section.plan.seeds))
-    labels = [f"{name} learns from the labels of validation studies, too; {REFERENCE} does not."]
-    seen = labels if fitted_to_validation(section.plan, name) else []
-    return [f"### {name} minus {REFERENCE}", *seen, regimes_summary(found), figure, table, section.command]
+    unfolded = ["<details><summary>Every setting in a table</summary>", table, section.command, "</details>"]
+    return [f"### {name} minus {REFERENCE}", figure, "\n\n".join(unfolded)]
 
 
 def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:

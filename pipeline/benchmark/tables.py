@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.benchmark.analysis import Estimate, mean_difference
 from pipeline.benchmark.comparison import Regime, Summary
@@ -17,6 +17,7 @@ METRIC_WORDS = {
     "gap": "gap",
     "ece": "ECE",
 }
+SETTINGS = ("KD underfits the minority", "KD does not underfit it", "no minority")
 REGIME_WORDS = {"worst": "worst group", "together": "the same, classes together", "average": "average"}
 
 
@@ -137,26 +138,32 @@ def model_words(summary: Summary, *, best: str, seeds: int, labels: bool = True)
     return f"{summary.model} ({', '.join(notes)})" if notes else summary.model
 
 
-def regimes_summary(regimes: Sequence[Regime]) -> str:
-    """One row for all settings with an underfitted minority, one for all others with a minority, one for the rest.
+def regimes_summary(compared: Mapping[str, Sequence[Regime]]) -> str:
+    """For each comparison one row over the settings with an underfitted minority, then those of the other settings.
 
     Args:
-        regimes: from :func:`pipeline.benchmark.comparison.regimes`; at least one.
+        compared: what is compared -> from :func:`pipeline.benchmark.comparison.regimes`; at least one setting in all.
     """
-    parts = {
-        "KD underfits the minority": [r for r in regimes if r.reference.underfitted],
-        "KD does not underfit it": [r for r in regimes if r.reference.has_minority and not r.reference.underfitted],
-        "no minority": [r for r in regimes if not r.reference.has_minority],
-    }
-    compared = [name for name in REGIME_WORDS if all(name in regime.draws for regime in regimes)]
-    header = ["settings", "of them", "better", "worse", *(f"{REGIME_WORDS[name]}, mean" for name in compared)]
+    every = [regime for found in compared.values() for regime in found]
+    shown = [name for name in REGIME_WORDS if all(name in regime.draws for regime in every)]
+    header = ["settings", "models", "of them", "better", "worse", *(f"{REGIME_WORDS[name]}, mean" for name in shown)]
     rows = []
-    for words, part in parts.items():
-        if part:
-            signs = [regime.worst.sign for regime in part]
-            means = [points(mean_difference([regime.draws[name] for regime in part])) for name in compared]
-            rows.append([words, *(str(n) for n in (len(part), signs.count(1), signs.count(-1))), *means])
-    return markdown(header, rows)
+    for kind in SETTINGS:
+        parts = {words: [r for r in found if _kind(r) == kind] for words, found in compared.items()}
+        for words, part in parts.items():
+            if part:
+                signs = [regime.worst.sign for regime in part]
+                counts = (str(n) for n in (len(part), signs.count(1), signs.count(-1)))
+                means = (points(mean_difference([regime.draws[name] for regime in part])) for name in shown)
+                rows.append([kind, words, *counts, *means])
+    return markdown(header, rows).replace("---:", "---", 1)
+
+
+def _kind(regime: Regime) -> str:
+    """One of :data:`SETTINGS`."""
+    if not regime.reference.has_minority:
+        return SETTINGS[2]
+    return SETTINGS[0] if regime.reference.underfitted else SETTINGS[1]
 
 
 def regimes_table(regimes: Sequence[Regime], names: Sequence[str], *, seeds: int) -> str:
