@@ -67,19 +67,26 @@ def test_every_section_with_commands_is_run_by_a_test() -> None:
     }
 
 
-def _tables() -> list[list[list[str]]]:
-    """Tables of the section on comparing methods: rows of cells."""
-    section = (ROOT / "README.md").read_text().partition("\n## Comparing methods\n")[2].partition("\n## ")[0]
+def _tables(title: str) -> list[list[list[str]]]:
+    """Tables of a section: rows of cells."""
+    section = (ROOT / "README.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"(?:^\|.*\|\n)+", section, flags=re.MULTILINE)
     return [
         [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()] for block in blocks
     ]
 
 
-def test_the_benchmarks_rows_are_those_of_its_page() -> None:
-    rows = [(model.strip("`"), *cells) for _, model, *cells in _tables()[0][2:]]
+@pytest.mark.parametrize(
+    ("title", "there"),
+    [
+        ("Comparing methods", "Methods, on the phantom"),
+        ("Real hearts, simulated scanners", "Methods, on real hearts"),
+    ],
+)
+def test_the_benchmarks_rows_are_those_of_its_page(title: str, there: str) -> None:
+    rows = [(model.strip("`"), *cells) for _, model, *cells in _tables(title)[0][2:]]
     assert len(rows) >= 5
-    page = (ROOT / "docs" / "benchmark.md").read_text().partition("\n## ")[2].partition("\n## ")[0]
+    page = (ROOT / "docs" / "benchmark.md").read_text().partition(f"\n## {there}\n")[2].partition("\n## ")[0]
     lines = [line.split(" | ") for line in page.splitlines()]
     for model, accuracy, worst, difference in rows:
         found = [line for line in lines if line[0].removeprefix("| ").partition(" (")[0] == model]
@@ -88,7 +95,7 @@ def test_the_benchmarks_rows_are_those_of_its_page() -> None:
 
 
 def test_what_is_said_of_the_maps_is_what_their_page_says() -> None:
-    rows = _tables()[1][2:]
+    rows = _tables("Comparing methods")[1][2:]
     assert len(rows) >= 8
     page = (ROOT / "docs" / "benchmark.md").read_text()
     where = {"phantom": "The same on fresh seeds, on the phantom", "digits": "Where group weights help, on digits"}

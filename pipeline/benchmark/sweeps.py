@@ -99,7 +99,7 @@ def sizes_section(section: Section) -> str:
             Panel(TITLES[WORST], "latency [ms]", _size_lines(students, "latency_ms"), log=True, levels=levels)
         )
     rows = [
-        [s.model, count(s.parameters), "–" if math.isnan(s.latency_ms) else f"{s.latency_ms:.1f}",
+        [s.model, count(s.parameters), "–" if math.isnan(s.latency_ms) else f"{s.latency_ms:.2f}",
          *(share(s.estimates[metric]) for metric in (WORST, AVERAGE)),
          *(minus(s, teacher, metric) for teacher in teachers for metric in (WORST, AVERAGE))]
         for s in sorted(summaries, key=lambda s: (s.parameters, s.model))

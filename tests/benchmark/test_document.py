@@ -388,7 +388,7 @@ def test_sizes_noise_and_attacks_have_figures_and_tables(tmp_path: Path) -> None
             models = {model: POOR if noise and model == "ros_kd" else GOOD}
             cells += _cells("robustness", models, dials={"label_noise": noise}, extra=curves)
     page = _page(tmp_path, cells, _plan("sizes"), _plan("robustness"))
-    assert "| kd@widths=8 | 20 k | 2.0 |" in page
+    assert "| kd@widths=8 | 20 k | 2.00 |" in page
     assert re.search(r"\| kd@widths=8 .* \| \*\*−[45]\d\.\d \[.*\| kd@widths=16 .* [+−]?[0-4]\.\d \[", page, re.DOTALL)
     assert "| model | 0 | 0.2 |" in page
     assert re.search(r"\| ros_kd \| [+−]?[0-4]\.\d \[[^|]*\| \*\*−[45]\d\.\d \[", page)
