@@ -98,7 +98,7 @@ def test_what_is_said_of_the_maps_is_what_their_page_says() -> None:
     rows = _tables("Comparing methods")[1][2:]
     assert len(rows) >= 8
     page = (ROOT / "docs" / "benchmark.md").read_text()
-    where = {"phantom": "The same on fresh seeds, on the phantom", "digits": "Where group weights help, on digits"}
+    where = {"phantom": "The same on fresh seeds, on the phantom", "digits": "The same on fresh seeds, on digits"}
     named = ""
     for words, model, *cells in rows:
         named = words or named
