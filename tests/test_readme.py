@@ -106,7 +106,7 @@ def test_what_is_said_of_the_maps_is_what_their_page_says() -> None:
         method = model.strip("`")
         part = page.partition(f"\n## {where[cohort]}\n")[2].partition("\n## ")[0]
         minority = "no minority" if settings.startswith("none") else "KD underfits the minority"
-        row = rf"^\| {minority} \| {method} minus kd \| (\d+) \| \d+ \| \d+ \| (.*) \|$"
+        row = rf"^\| {minority} \| {method} minus kd \| (\d+) \| \d+ \| \d+ \| \d+ \| (.*) \|$"
         (line,) = re.findall(row, part, flags=re.MULTILINE)
         assert line[1].split(" | ") == cells, (named, model)
         assert line[0] == {"no minority": "8", "KD underfits the minority": "16"}[minority]

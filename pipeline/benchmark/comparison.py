@@ -30,6 +30,7 @@ from pipeline.benchmark.records import Cell, FloatArray
 REFERENCE = "kd"
 PROPOSED = "groupdistil"  # and every method whose name begins so
 WITHOUT = ("kd_plain", "kd_no_appearance")  # distillation with less augmentation
+GAIN, LOSS = 0.05, 0.01  # what a method shall gain in the worst group, and may lose on average
 SHORTFALL = 0.05  # a minority is underfitted if its training accuracy lies this far below that of all
 
 
@@ -204,6 +205,12 @@ def chosen_recipe(summaries: Sequence[Summary]) -> Summary | None:
     students = [s for s in summaries if s.role == "student" and not math.isnan(s.choice)]
     candidates = [s for s in students if len(s.runs.seeds) >= max(needed, 1)]
     return min(candidates, key=lambda s: (-s.choice, s.model), default=None)
+
+
+def meets_goal(regime: Regime) -> bool:
+    """True if the worst group is shown to gain, by 5 points at least, and the average loses 1 point at most."""
+    average = mean_difference([regime.draws["average"]]).value
+    return regime.worst.sign > 0 and regime.worst.value >= GAIN - 1e-9 and average >= -LOSS - 1e-9
 
 
 def regimes(

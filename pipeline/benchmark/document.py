@@ -55,8 +55,9 @@ group of development patients, who are in no other section of their seed; where 
 mean worst-group accuracy on validation, and models that learned from validation, or whose teachers did, have no
 choice. A model that has fewer seeds than `kd` is compared with others on its own and cannot be taken. Nothing was
 chosen, given up or stopped for what it did on test data; what is said of a map of settings was seen on test data
-first, and the section *on fresh seeds* is its test. On digits, where seeds draw from the same 1,797 handwritten ones, a
-digit that is tested in one seed may validate in another.
+first, and the section *on fresh seeds* is its test. There, the models that join `dfr` with balanced draws or group
+weights were added after the others had been seen on these seeds: they have had no such test. On digits, where seeds draw
+from the same 1,797 handwritten ones, a digit that is tested in one seed may validate in another.
 
 **How to read the numbers.**
 
@@ -164,7 +165,7 @@ def _contents(plans: Sequence[tuple[Plan, Sequence[Measurement]]]) -> str:
     ]
     every = [measurement for _, found in plans for measurement in found]
     rows += [["together", "", f"{len(every):,}", _hours(every)]]
-    return markdown(["section", "question", "models", "core-hours"], rows).replace("---:", "---", 1) + "\n"
+    return markdown(["section", "question", "models", "core-hours"], rows, left=2) + "\n"
 
 
 def _hours(measurements: Sequence[Measurement]) -> str:
@@ -224,13 +225,15 @@ def _legend(plan: Plan) -> list[str]:
         rows += [[model.name, _stems(model.overlays), _listed(model.overrides), ", ".join([*model.teachers, *away])]]
     if not rows:
         return []
-    table = markdown(["model", "overlays", "overrides", "learns from"], rows).replace("---:", "---")
+    table = markdown(["model", "overlays", "overrides", "learns from"], rows, left=4)
     used = sorted(
         {("student", overlay) for model in plan.models.values() for overlay in model.overlays}
         | {("teacher", overlay) for teacher in plan.teachers.values() for overlay in teacher.overlays}
     )
-    words = markdown(["overlay", "of a", "what it does"], [[Path(o).stem, role, _purpose(role, o)] for role, o in used])
-    overlays = [words.replace("---:", "---")] if used else []
+    words = markdown(
+        ["overlay", "of a", "what it does"], [[Path(o).stem, role, _purpose(role, o)] for role, o in used], left=3
+    )
+    overlays = [words] if used else []
     return ["\n\n".join(["<details><summary>What the names stand for</summary>", table, *overlays, "</details>"])]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.benchmark.analysis import Runs, difference, estimate, over_seeds, pooled
 from pipeline.benchmark.cells import fitted_to_validation
 from pipeline.benchmark.comparison import (
+    GAIN,
+    LOSS,
     PROPOSED,
     REFERENCE,
     SHORTFALL,
@@ -38,7 +40,8 @@ Minority: training studies of every group x class that has less than half of the
 class were independent; so it is not a group that is rare, but one that goes against what group and class have in common
 elsewhere. Underfitted: on training studies as they are, KD is at least {100 * SHORTFALL:.0f} points worse in the
 minority than in all. *Better* and *worse* count settings whose interval, in the worst group, excludes 0; of forty
-settings alike, one or more would be either by chance. Means over settings have seeds and patients drawn anew for all
+settings alike, one or more would be either by chance. *Goal*: settings that are better by {100 * GAIN:.0f} points or
+more, and lose {100 * LOSS:.0f} point or less on average. Means over settings have seeds and patients drawn anew for all
 settings at once. *Classes together*: the same predictions, compared in the worst vendor (or place) and no longer in the
 worst vendor x class."""
 MARGIN = 0.05  # what a student may lose to its teacher in the worst group

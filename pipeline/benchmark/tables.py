@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pipeline.benchmark.analysis import Estimate, mean_difference
-from pipeline.benchmark.comparison import Regime, Summary
+from pipeline.benchmark.comparison import Regime, Summary, meets_goal
 
 NOTHING = "–"
 METRIC_WORDS = {
@@ -21,8 +21,8 @@ SETTINGS = ("KD underfits the minority", "KD does not underfit it", "no minority
 REGIME_WORDS = {"worst": "worst group", "together": "the same, classes together", "average": "average"}
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table, the first column to the left and the others to the right.
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table, the first columns to the left and the others to the right.
 
     Example:
         >>> print(markdown(["model", "accuracy"], [["kd", "0.87"]]))
@@ -30,7 +30,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         | --- | ---: |
         | kd | 0.87 |
     """
-    ruler = ["---", *["---:"] * (len(header) - 1)]
+    ruler = [*["---"] * left, *["---:"] * (len(header) - left)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ruler, *rows))
 
 
@@ -146,17 +146,25 @@ def regimes_summary(compared: Mapping[str, Sequence[Regime]]) -> str:
     """
     every = [regime for found in compared.values() for regime in found]
     shown = [name for name in REGIME_WORDS if all(name in regime.draws for regime in every)]
-    header = ["settings", "models", "of them", "better", "worse", *(f"{REGIME_WORDS[name]}, mean" for name in shown)]
+    header = [
+        "settings",
+        "models",
+        "of them",
+        "better",
+        "worse",
+        "goal",
+        *(f"{REGIME_WORDS[name]}, mean" for name in shown),
+    ]
     rows = []
     for kind in SETTINGS:
         parts = {words: [r for r in found if _kind(r) == kind] for words, found in compared.items()}
         for words, part in parts.items():
             if part:
                 signs = [regime.worst.sign for regime in part]
-                counts = (str(n) for n in (len(part), signs.count(1), signs.count(-1)))
+                counts = (str(n) for n in (len(part), signs.count(1), signs.count(-1), sum(map(meets_goal, part))))
                 means = (points(mean_difference([regime.draws[name] for regime in part])) for name in shown)
                 rows.append([kind, words, *counts, *means])
-    return markdown(header, rows).replace("---:", "---", 1)
+    return markdown(header, rows, left=2)
 
 
 def _kind(regime: Regime) -> str:
