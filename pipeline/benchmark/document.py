@@ -56,8 +56,8 @@ mean worst-group accuracy on validation, and models that learned from validation
 choice. A model that has fewer seeds than `kd` is compared with others on its own and cannot be taken. Nothing was
 chosen, given up or stopped for what it did on test data; what is said of a map of settings was seen on test data
 first, and the section *on fresh seeds* is its test. There, the models that join `dfr` with balanced draws or group
-weights were added after the others had been seen on these seeds: they have had no such test. On digits, where seeds draw
-from the same 1,797 handwritten ones, a digit that is tested in one seed may validate in another.
+weights were added after the others had been seen on these seeds: they have had no such test. On digits, where seeds
+draw from the same 1,797 handwritten ones, a digit that is tested in one seed may validate in another.
 
 **How to read the numbers.**
 
